@@ -1,0 +1,80 @@
+package awsapi
+
+// Call is one AWS request as understood from its bytes. It is a value: nothing
+// in it refers back to the request, and a nil map or slice means "none".
+type Call struct {
+	Host Host // the endpoint that the request is addressed to
+
+	Service   string // botocore model name, such as "dynamodb"; "" when unknown
+	Operation string // operation name of the model, such as "GetItem"; "" when unknown
+	Protocol  Protocol
+
+	Region    string // region of the credential scope or of the host
+	AccountID string // account that owns the resources, where it can be known
+
+	// Needs lists every permission that AWS would check for the call. All of
+	// them must be allowed. It is empty only when Unknown is set, or when the
+	// operation needs no permission at all (such as sts:GetCallerIdentity).
+	Needs []Need
+
+	// Conditions holds the values of condition keys that the request itself
+	// determines. Keys are lower-case. A key that is absent here is absent from
+	// the request; a key listed in UnknownConditions may or may not be present.
+	Conditions        map[string][]string
+	UnknownConditions []string
+
+	// AccessLevel is that of the Service Authorization Reference: List, Read,
+	// Write, Tagging or Permissions management; the most powerful one when the
+	// call needs several actions; "" when unknown.
+	AccessLevel string
+
+	// CredentialTier says that the answer carries credentials: "A" AWS keys,
+	// "B" tokens, "C" secrets, "D" presigned URLs; "" for none.
+	CredentialTier string
+
+	// Unknown says why the call could not be understood; "" when it was.
+	// An unknown call is never allowed by a rule that would need to understand it.
+	Unknown string
+}
+
+// Need is one permission that a call requires.
+type Need struct {
+	Action string // IAM action, such as "s3:GetObject"
+	// Resources are the ARNs that the action applies to; "*" alone for actions
+	// that do not support resource-level permissions. Every one must be allowed.
+	Resources []string
+	// ResourceUnknown says that the action applies to resources which the
+	// request does not name in a way that could be understood.
+	ResourceUnknown bool
+	// Conditions are values that hold for this need alone (such as iam:PassedToService);
+	// they win over those of the call. Keys are lower-case.
+	Conditions map[string][]string
+}
+
+// Actions returns the IAM actions of the call in order, without repeats.
+func (c *Call) Actions() []string {
+	var out []string
+	seen := make(map[string]bool, len(c.Needs))
+	for _, n := range c.Needs {
+		if !seen[n.Action] {
+			seen[n.Action] = true
+			out = append(out, n.Action)
+		}
+	}
+	return out
+}
+
+// Resources returns the ARNs of the call in order, without repeats.
+func (c *Call) Resources() []string {
+	var out []string
+	seen := make(map[string]bool)
+	for _, n := range c.Needs {
+		for _, r := range n.Resources {
+			if !seen[r] {
+				seen[r] = true
+				out = append(out, r)
+			}
+		}
+	}
+	return out
+}
