@@ -1,0 +1,2 @@
+// Package signer verifies AWS signatures and makes them anew.
+package signer
