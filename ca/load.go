@@ -202,10 +202,13 @@ func bounded(c *x509.Certificate) error {
 		return unboundedError("the intermediate lacks " + strings.Join(lacks, ", "))
 	}
 	// RFC 5280 writes a constraint without a leading dot; with one, verifiers differ.
-	if names, err := Suffixes(c.PermittedDNSDomains); err != nil {
+	if _, err := Suffixes(c.PermittedDNSDomains); err != nil {
 		return unboundedError("the intermediate permits too much: " + err.Error())
-	} else if slices.ContainsFunc(c.PermittedDNSDomains, func(s string) bool { return !covers(names, s) || strings.ToLower(s) != s }) {
-		return unboundedError("the intermediate has permitted DNS names in an unusual notation (write amazonaws.com, not .amazonaws.com)")
+	}
+	for _, s := range c.PermittedDNSDomains {
+		if name, err := hostname(s); err != nil || name != s {
+			return unboundedError(fmt.Sprintf("the intermediate permits %q, which verifiers read differently: write a plain domain name in lower case", s))
+		}
 	}
 	return nil
 }
