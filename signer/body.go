@@ -75,10 +75,8 @@ func (v *Verified) hold(limit int64) *Error {
 				// One byte more, so that the end is seen without growing again.
 				grown = min(grown, n+1)
 			}
-			if v.opt.Reserve != nil {
-				if err := v.opt.Reserve(grown - int64(cap(held))); err != nil {
-					return &Error{Reason: ReasonNoMemory, Message: "there is no room for the body now: " + err.Error(), Err: err}
-				}
+			if err := v.reserve(grown - int64(cap(held))); err != nil {
+				return err
 			}
 			next := make([]byte, len(held), grown)
 			copy(next, held)
@@ -100,6 +98,17 @@ func (v *Verified) hold(limit int64) *Error {
 		return refuse(ReasonIncomplete, "the body ended after %d of %d bytes", len(held), n)
 	}
 	v.held, v.heldBody = held, true
+	return nil
+}
+
+// reserve asks for memory.
+func (v *Verified) reserve(n int64) *Error {
+	if v.opt.Reserve == nil {
+		return nil
+	}
+	if err := v.opt.Reserve(n); err != nil {
+		return &Error{Reason: ReasonNoMemory, Message: "there is no room for the body now: " + err.Error(), Err: err}
+	}
 	return nil
 }
 

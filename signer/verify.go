@@ -158,6 +158,9 @@ func verify(r *http.Request, sig *Signature, cred Secret, opt VerifyOptions) (*V
 
 // checkEmpty refuses what is known to be wrong before the body is looked at.
 func (v *Verified) checkEmpty(r *http.Request) *Error {
+	if v.sig.streamed() && r.ContentLength == 0 {
+		return refuse(ReasonIncomplete, "the body is empty, but it must have at least a final chunk or event")
+	}
 	if v.sig.Payload != PayloadHash {
 		return nil
 	}
