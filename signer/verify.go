@@ -50,6 +50,9 @@ type Verified struct {
 	forms forms   // of the canonical request that matched
 	key   *signingKey
 	opt   VerifyOptions
+	// secret is kept for event streams alone, which need the keys of later
+	// days.
+	secret string
 
 	body     bodySource
 	held     []byte // the whole body as received, once heldBody
@@ -133,7 +136,10 @@ func verify(r *http.Request, sig *Signature, cred Secret, opt VerifyOptions) (*V
 	}
 	v := &Verified{sig: sig, key: key, opt: opt, body: r.Body}
 	if sig.Form == FormPost {
-		return v, v.verifyPost(r)
+		return v, v.verifyPost()
+	}
+	if sig.Payload == PayloadEvents {
+		v.secret = cred.SecretAccessKey
 	}
 	v.msg = message{
 		method: r.Method, path: sig.path, query: sig.query,
