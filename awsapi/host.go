@@ -1,5 +1,7 @@
 package awsapi
 
+import "slices"
+
 // Verdict says what kind of host a name is.
 type Verdict int
 
@@ -19,6 +21,7 @@ const (
 type Host struct {
 	Name      string   // lower-case, without port
 	Service   string   // signing name, such as "s3"
+	Others    []string // further signing names that the endpoint accepts; mostly nil
 	Region    string   // signing region; "" when any region of the partition may sign
 	Partition string   // such as "aws" or "aws-cn"
 	Models    []string // botocore model names whose endpoint this is, sorted
@@ -28,6 +31,23 @@ type Host struct {
 	DualStack bool
 	S3        bool // path and query follow S3's canonical form
 	RegionSet bool // SigV4A: signatures carry a region set
+}
+
+// Accepts reports whether a credential scope of this signing name and region
+// belongs to the host. The region is not looked at for SigV4A, which has none
+// in its scope: pass "".
+func (h Host) Accepts(service, region string) bool {
+	if service != h.Service && !slices.Contains(h.Others, service) {
+		return false
+	}
+	if region == "" {
+		return h.RegionSet
+	}
+	if h.Region != "" {
+		return region == h.Region
+	}
+	p, ok := PartitionOf(region)
+	return ok && p == h.Partition
 }
 
 // Protocol is the wire protocol of a call.

@@ -1,0 +1,39 @@
+package awsapi
+
+import (
+	"net/http"
+	"slices"
+	"strings"
+)
+
+// ProtocolOf returns the protocol of a request from its head alone, for
+// answers that are written before the call is understood.
+func ProtocolOf(h Host, r *http.Request) Protocol {
+	if slices.Contains(h.Models, "s3") {
+		return ProtocolS3
+	}
+	if strings.EqualFold(r.Header.Get("Smithy-Protocol"), "rpc-v2-cbor") {
+		return ProtocolCBOR
+	}
+	media := mediaType(r.Header.Get("Content-Type"))
+	if r.Header.Get("X-Amz-Target") != "" || strings.HasPrefix(media, "application/x-amz-json-") {
+		return ProtocolJSON
+	}
+	protocols := protocolsOf(h)
+	form := media == "application/x-www-form-urlencoded"
+	for _, p := range protocols {
+		if (p == ProtocolQuery || p == ProtocolEC2) && (form || len(protocols) == 1 || r.Method == http.MethodGet) {
+			return p
+		}
+	}
+	if len(protocols) > 0 {
+		return protocols[0]
+	}
+	return ProtocolRESTJSON
+}
+
+// mediaType returns the type of a Content-Type header, in lower case, without parameters.
+func mediaType(contentType string) string {
+	t, _, _ := strings.Cut(contentType, ";")
+	return strings.ToLower(strings.TrimSpace(t))
+}
