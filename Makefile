@@ -1,0 +1,79 @@
+# make build      bin/countersign
+# make test       all tests; installs what they need below .tools
+# make check      format, vet, staticcheck, known vulnerabilities, module files
+# make bench      the figures of docs/performance.md
+# make generate   the tables of awsapi
+# make dist       release binaries for all platforms, with checksums
+# make image      container image
+# make clean      what build and dist made; dist-clean also the tools
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := build
+.PHONY: build test test-packages test-e2e check bench generate dist image tools clean dist-clean
+
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
+PLATFORMS ?= linux/amd64 linux/arm64 darwin/amd64 darwin/arm64 windows/amd64
+
+# The same source gives the same bytes: no paths, no build id, no cgo.
+BUILD := CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '-s -w -buildid= -X main.version=$(VERSION)'
+
+# The race detector needs a C compiler.
+RACE := $(shell command -v cc >/dev/null && echo -race)
+PACKAGES = $$(go list ./... | grep -v /e2e)
+
+export COUNTERSIGN_PYTHON ?= $(CURDIR)/.tools/venv/bin/python
+export COUNTERSIGN_NODE_MODULES ?= $(CURDIR)/.tools/node/node_modules
+export PATH := $(CURDIR)/.tools/bin:$(PATH)
+
+build:
+	$(BUILD) -o bin/countersign ./cmd/countersign
+
+tools:
+	.ci/tools
+
+test: tools test-packages test-e2e
+
+test-packages:
+	$(if $(RACE),,@echo 'test: without the race detector: there is no C compiler')
+	go test $(RACE) $(PACKAGES)
+
+# Not from the cache: it cannot see that the program under test has changed.
+test-e2e:
+	go test -count=1 -timeout 12m ./e2e/...
+
+check:
+	.ci/tools staticcheck govulncheck
+	@unformatted=$$(gofmt -l $$(git ls-files -co --exclude-standard '*.go')); \
+	if [ -n "$$unformatted" ]; then echo "check: gofmt would change: $$unformatted"; exit 1; fi
+	go vet ./...
+	.tools/bin/staticcheck ./...
+	go mod verify
+	go mod tidy -diff
+	.ci/vulnerabilities
+
+bench: build
+	go test -run '^$$' -bench . -benchmem $(PACKAGES)
+	COUNTERSIGN_BENCH=1 go test -count=1 -timeout 30m -v -run '^TestFigures' ./e2e
+
+generate:
+	go generate ./...
+
+dist:
+	@rm -rf dist && mkdir dist
+	@for platform in $(PLATFORMS); do \
+		os=$${platform%/*} arch=$${platform#*/} suffix=; \
+		if [ $$os = windows ]; then suffix=.exe; fi; \
+		echo "dist: $$platform"; \
+		GOOS=$$os GOARCH=$$arch $(BUILD) -o dist/countersign-$(VERSION)-$$os-$$arch$$suffix ./cmd/countersign; \
+	done
+	@cd dist && sha256sum countersign-* > SHA256SUMS
+
+image:
+	docker build --build-arg VERSION=$(VERSION) -t countersign:$(VERSION) .
+
+clean:
+	rm -rf bin dist
+
+dist-clean: clean
+	rm -rf .tools .cache

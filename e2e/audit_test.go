@@ -1,0 +1,60 @@
+package e2e
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"os"
+	"testing"
+)
+
+// An auditLine has the fields of the audit record; an unknown one is an error.
+type auditLine struct {
+	Time          string   `json:"time"`
+	RequestID     string   `json:"request_id"`
+	Identity      string   `json:"identity"`
+	AccessKeyID   string   `json:"access_key_id"`
+	Role          string   `json:"role"`
+	RoleARN       string   `json:"role_arn"`
+	SessionName   string   `json:"session_name"`
+	Client        string   `json:"client"`
+	Method        string   `json:"method"`
+	Host          string   `json:"host"`
+	Service       string   `json:"service"`
+	Region        string   `json:"region"`
+	Operation     string   `json:"operation"`
+	Actions       []string `json:"actions"`
+	Resources     []string `json:"resources"`
+	Decision      string   `json:"decision"`
+	Reason        string   `json:"reason"`
+	Policy        string   `json:"policy"`
+	Statement     string   `json:"statement"`
+	Status        int      `json:"status"`
+	AWSRequestID  string   `json:"aws_request_id"`
+	RequestBytes  int64    `json:"request_bytes"`
+	ResponseBytes int64    `json:"response_bytes"`
+	DurationMS    float64  `json:"duration_ms"`
+	OverheadUS    float64  `json:"overhead_us"`
+	Signature     string   `json:"signature"`
+	Error         string   `json:"error"`
+}
+
+func readAudit(t testing.TB, file string) (lines []auditLine) {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	scanner := bufio.NewScanner(bytes.NewReader(text))
+	scanner.Buffer(nil, 1<<20)
+	for scanner.Scan() {
+		var line auditLine
+		decoder := json.NewDecoder(bytes.NewReader(scanner.Bytes()))
+		decoder.DisallowUnknownFields()
+		if err := decoder.Decode(&line); err != nil {
+			t.Fatalf("audit line %q: %v", scanner.Text(), err)
+		}
+		lines = append(lines, line)
+	}
+	return lines
+}
