@@ -122,12 +122,12 @@ func (e *event) headersIn(h []byte) error {
 // An eventChain is a sequence of event signatures. Scope and key follow the
 // date of the event, which may be of another day than the request.
 type eventChain struct {
-	keys          *Keys
-	id, secret    string
-	scope         scope // of the key in hand
-	key           *signingKey
-	prev          string // hexadecimal
-	room          []byte
+	keys       *Keys
+	id, secret string
+	scope      scope // of the key in hand
+	key        *signingKey
+	prev       string // hexadecimal
+	room       []byte
 }
 
 func newEventChain(keys *Keys, key *signingKey, id, secret string, sc scope, seed string) *eventChain {

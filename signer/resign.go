@@ -102,16 +102,14 @@ type resigning struct {
 }
 
 func (s *resigning) run() *Error {
-	if err := s.unchanged(); err != nil {
+	err := s.unchanged()
+	if err != nil {
 		return err
 	}
-	if err := s.prepare(); err != nil {
+	if err = s.prepare(); err != nil {
 		return err
 	}
-	if err := s.frame(); err != nil {
-		return err
-	}
-	s.at = s.at.UTC()
+	s.frame()
 	h := s.out.Header
 	h.Del("Authorization")
 	if _, ok := h["Date"]; ok {
@@ -120,9 +118,20 @@ func (s *resigning) run() *Error {
 	h.Del("X-Amz-Security-Token")
 	h.Del("X-Amz-S3session-Token")
 	if s.sig.Form == FormQuery {
-		return s.query()
+		err = s.signQuery()
+	} else {
+		h["X-Amz-Date"] = []string{s.date}
+		err = s.signHeader()
 	}
-	h["X-Amz-Date"] = []string{s.date}
+	if err != nil {
+		return err
+	}
+	return s.body()
+}
+
+// signHeader signs in the Authorization header.
+func (s *resigning) signHeader() *Error {
+	h := s.out.Header
 	if t := s.creds.SessionToken; t != "" {
 		h[s.tokenName()] = []string{t}
 	}
@@ -135,7 +144,7 @@ func (s *resigning) run() *Error {
 		return err
 	}
 	h["Authorization"] = []string{s.authorization(room[:0], msg.signedHeaders)}
-	return s.body()
+	return nil
 }
 
 // prepare fixes the time, the scope and the key.
@@ -299,7 +308,7 @@ func (s *resigning) authorization(room []byte, signedHeaders []string) string {
 }
 
 // frame sets what of the framing the signature may cover.
-func (s *resigning) frame() *Error {
+func (s *resigning) frame() {
 	v := s.v
 	s.out.TransferEncoding = nil
 	s.out.ContentLength = v.msg.contentLength
@@ -313,7 +322,6 @@ func (s *resigning) frame() *Error {
 	if s.out.ContentLength == 0 {
 		s.out.Body = http.NoBody
 	}
-	return nil
 }
 
 // body sets the outgoing body.

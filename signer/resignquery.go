@@ -2,9 +2,9 @@ package signer
 
 import "strings"
 
-// query signs the outgoing request in its query. Every parameter keeps its
+// signQuery signs in the query. Every parameter keeps its
 // place and its bytes, except those that are signature material.
-func (s *resigning) query() *Error {
+func (s *resigning) signQuery() *Error {
 	if _, ok := s.out.Header["X-Amz-Date"]; ok {
 		s.out.Header["X-Amz-Date"] = []string{s.date}
 	}
@@ -23,7 +23,7 @@ func (s *resigning) query() *Error {
 		return err
 	}
 	s.out.URL.RawQuery = query + "=" + s.seed
-	return s.body()
+	return nil
 }
 
 // rewriteQuery returns the new query up to and including the name

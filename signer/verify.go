@@ -136,7 +136,11 @@ func verify(r *http.Request, sig *Signature, cred Secret, opt VerifyOptions) (*V
 	}
 	v := &Verified{sig: sig, key: key, opt: opt, body: r.Body}
 	if sig.Form == FormPost {
-		return v, v.verifyPost()
+		v.msg = message{method: r.Method, path: sig.path, query: sig.query, header: r.Header, contentLength: r.ContentLength}
+		if err := v.verifyPost(); err != nil {
+			return nil, err
+		}
+		return v, nil
 	}
 	if sig.Payload == PayloadEvents {
 		v.secret = cred.SecretAccessKey
@@ -159,7 +163,10 @@ func verify(r *http.Request, sig *Signature, cred Secret, opt VerifyOptions) (*V
 	if err := v.match(); err != nil {
 		return nil, err
 	}
-	return v, v.checkEmpty(r)
+	if err := v.checkEmpty(r); err != nil {
+		return nil, err
+	}
+	return v, nil
 }
 
 // checkEmpty refuses what is known to be wrong before the body is looked at.
