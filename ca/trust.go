@@ -114,7 +114,21 @@ func (a *Authority) Own() *Bundle {
 // variable: leaving it out in silence would break the connections of the child
 // that need it.
 func (a *Authority) Trust(o TrustOptions) (*Bundle, error) {
+	sources, err := EnvironmentRoots(o)
+	if err != nil {
+		return nil, err
+	}
 	b := a.Own()
+	for _, s := range sources {
+		b.add(s)
+	}
+	return b, nil
+}
+
+// EnvironmentRoots returns the public roots and what the environment already
+// trusts, without ours: what a connection of this process's own is checked
+// against. Its errors are those of Trust.
+func EnvironmentRoots(o TrustOptions) ([]Source, error) {
 	system := o.System
 	if system == nil {
 		system = SystemRoots
@@ -123,9 +137,9 @@ func (a *Authority) Trust(o TrustOptions) (*Bundle, error) {
 	if err != nil {
 		return nil, err
 	}
-	b.add(s)
+	sources := []Source{s}
 	if o.Getenv == nil {
-		return b, nil
+		return sources, nil
 	}
 	read := map[string]bool{}
 	for _, name := range TrustVariables() {
@@ -138,16 +152,13 @@ func (a *Authority) Trust(o TrustOptions) (*Bundle, error) {
 		if err != nil {
 			return nil, err
 		}
-		b.add(s)
+		sources = append(sources, s)
 	}
 	java, err := javaTrust(o.Getenv)
 	if err != nil {
 		return nil, err
 	}
-	for _, s := range java {
-		b.add(s)
-	}
-	return b, nil
+	return append(sources, java...), nil
 }
 
 // NodeTrust returns our roots and those of NODE_EXTRA_CA_CERTS, which Node adds
