@@ -68,7 +68,7 @@ type tagTemplate struct {
 var (
 	roleARNPattern    = regexp.MustCompile(`^arn:([a-z][a-z0-9-]*):iam::([0-9]{12}):role/([\w+=,.@/-]{1,576})$`)
 	policyARNPattern  = regexp.MustCompile(`^arn:[a-z][a-z0-9-]*:iam::([0-9]{12}|aws):policy/[\w+=,.@/-]{1,576}$`)
-	externalIDPattern = regexp.MustCompile(`^[\w+=,.@:/-]{2,1224}$`)
+	externalIDPattern = regexp.MustCompile(`^[\w+=,.@:/-]+$`) // with 2 to 1224 characters
 	namePattern       = regexp.MustCompile(`^[\w+=,.@-]{2,64}$`)
 )
 
@@ -156,7 +156,7 @@ func compileRole(entry Role, region string) (*role, error) {
 			return fail("arn", "%q is in the partition %s, but STS is called in %s, which is in %s: set source.sts_region", entry.ARN, found[1], region, want)
 		}
 	}
-	if entry.ExternalID != "" && !externalIDPattern.MatchString(entry.ExternalID) {
+	if id := entry.ExternalID; id != "" && (len(id) < 2 || len(id) > 1224 || !externalIDPattern.MatchString(id)) {
 		return fail("external_id", "expected 2 to 1224 letters, digits or characters of _+=,.@:/-")
 	}
 	if entry.Duration != 0 && (entry.Duration < MinDuration || entry.Duration > MaxDuration || entry.Duration%time.Second != 0) {
@@ -220,7 +220,7 @@ type templateData struct {
 func parseTemplate(text string) (*template.Template, error) {
 	t, err := template.New("").Option("missingkey=error").Parse(text)
 	if err != nil {
-		return nil, errors.New(strings.TrimPrefix(err.Error(), "template: "))
+		return nil, errors.New(strings.TrimPrefix(err.Error(), "template: :"))
 	}
 	return t, nil
 }
@@ -239,11 +239,13 @@ func (w *boundedWriter) Write(p []byte) (int, error) {
 
 var _ io.Writer = (*boundedWriter)(nil)
 
+// templatePosition is how the library begins an error of a template without a name.
+var templatePosition = regexp.MustCompile(`^template: :\d+:\d+: executing "" `)
+
 func render(t *template.Template, data templateData) (string, error) {
 	var w boundedWriter
 	if err := t.Execute(&w, data); err != nil {
-		// The library's text names the template, which has no name here, and the position.
-		return "", errors.New(plain(err))
+		return "", errors.New(templatePosition.ReplaceAllString(plain(err), ""))
 	}
 	return w.b.String(), nil
 }
