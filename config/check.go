@@ -103,9 +103,9 @@ func (d *decoder) checkRoles(c *Config) {
 		}
 		key := "roles." + name
 		if r.Duration < 15*time.Minute || r.Duration > 12*time.Hour {
-			d.problem(key+".duration", "%v is not possible; expected 15m to 12h, and no more than the role's own maximum", r.Duration)
+			d.problem(key+".duration", "%s is not possible; expected 15m to 12h, and no more than the role's own maximum", short(r.Duration))
 		} else if r.Via != "" && r.Duration > time.Hour {
-			d.problem(key+".duration", "%v is not possible for a role that is assumed from another (via): AWS allows 1h", r.Duration)
+			d.problem(key+".duration", "%s is not possible for a role that is assumed from another (via); expected at most 1h, which is what AWS allows", short(r.Duration))
 		}
 		if r.ARN == "" {
 			for _, f := range []struct {
@@ -287,8 +287,19 @@ func (d *decoder) checkLimits(c *Config) {
 		d.problem("limits.body_buffer_sum", "%v is less than body_buffer (%v); expected at least as much", l.BodyBufferSum, l.BodyBuffer)
 	}
 	if c.CA.RotateBefore < time.Hour {
-		d.problem("ca.rotate_before", "%v is too short; expected at least 1h, such as 720h", c.CA.RotateBefore)
+		d.problem("ca.rotate_before", "%s is too short; expected at least 1h, such as 720h", short(c.CA.RotateBefore))
 	}
+}
+
+// short writes a duration without zeros at its end.
+func short(d time.Duration) string {
+	s := d.String()
+	for _, zero := range []string{"m0s", "h0m"} {
+		if strings.HasSuffix(s, zero) {
+			s = s[:len(s)-2]
+		}
+	}
+	return s
 }
 
 func index(key string, i int) string { return fmt.Sprintf("%s[%d]", key, i) }

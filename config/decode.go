@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -20,6 +21,8 @@ type place struct {
 	name      string // variable or flag; "" for the file and for defaults
 	line, col int
 }
+
+func (p place) known() bool { return p.name != "" || p.line > 0 }
 
 // decoder turns a tree of nodes into a Config and notes what is wrong with it.
 type decoder struct {
@@ -49,20 +52,19 @@ var (
 // A value that is wrong by itself has been left out, so that what it says
 // together with others means nothing: then the first message is enough.
 func (d *decoder) problem(key, format string, args ...any) {
-	if d.wrong(key) {
+	if d.wrong(key) || d.within(key) {
 		return
 	}
 	at, around := place{}, key
 	for {
-		if p, ok := d.at[around]; ok && (p.name != "" || p.line > 0) {
+		if p, ok := d.at[around]; ok {
 			at = p
 			break
 		}
-		i := strings.LastIndexAny(around, ".[")
-		if i < 0 {
+		if around == "" {
 			break
 		}
-		around = around[:i]
+		around = around[:max(strings.LastIndexAny(around, ".["), 0)]
 	}
 	d.problemAt(at, key, format, args...)
 }
@@ -72,6 +74,14 @@ func (d *decoder) wrong(key string) bool {
 	return slices.ContainsFunc(d.problems, func(p Problem) bool {
 		rest, ok := strings.CutPrefix(p.Key, key)
 		return ok && (rest == "" || rest[0] == '.' || rest[0] == '[')
+	})
+}
+
+// within reports whether something has been noted about what a key is in.
+func (d *decoder) within(key string) bool {
+	return slices.ContainsFunc(d.problems, func(p Problem) bool {
+		rest, ok := strings.CutPrefix(key, p.Key)
+		return ok && p.Key != "" && rest != "" && (rest[0] == '.' || rest[0] == '[')
 	})
 }
 
@@ -97,7 +107,12 @@ func (d *decoder) from(n *yaml.Node, outer place) place {
 // value decodes n, the value of key, into v. pattern is the key in the table.
 func (d *decoder) value(v reflect.Value, n *yaml.Node, key, pattern string, outer place) {
 	at := d.from(n, outer)
-	d.at[key] = at
+	if at.name != "" {
+		outer = at // and what is below it is from there too
+	}
+	if at.known() {
+		d.at[key] = at
+	}
 	if !d.plain(n, key, at) {
 		return
 	}
@@ -162,8 +177,11 @@ func (d *decoder) kind(n *yaml.Node, want yaml.Kind, key, pattern string, at pla
 	}
 	is := map[yaml.Kind]string{yaml.MappingNode: "a map", yaml.SequenceNode: "a list", yaml.ScalarNode: "a single value"}
 	expected := is[want]
-	if s := byKey[pattern]; s != nil && s.Type != "" {
-		expected = s.Type
+	if s := byKey[pattern]; s != nil {
+		expected = s.expected()
+		if want == yaml.ScalarNode {
+			expected = s.expectedOne()
+		}
 	}
 	hint := ""
 	if want == yaml.SequenceNode && n.Kind == yaml.ScalarNode && n.Value != "" && !byKeySecret(pattern) {
@@ -241,7 +259,7 @@ func (d *decoder) structure(v reflect.Value, n *yaml.Node, key, pattern string, 
 			}
 			d.value(f, node, join(key, name), childPattern, place{})
 		case s != nil && s.Required:
-			d.problemAt(d.from(n, outer), join(key, name), "the key is missing; expected %s", s.Type)
+			d.problemAt(d.from(n, outer), join(key, name), "the key is missing; expected %s", s.expected())
 		}
 	}
 }
@@ -290,7 +308,7 @@ func (d *decoder) mapping(v reflect.Value, n *yaml.Node, key, pattern string, ou
 	if m.Len() > 0 {
 		v.Set(m)
 	} else if s := byKey[pattern]; s != nil && s.Required {
-		d.problemAt(d.from(n, outer), key, "this is empty; expected %s", s.Type)
+		d.problemAt(d.from(n, outer), key, "this is empty; expected %s", s.expected())
 	}
 }
 
@@ -298,7 +316,7 @@ func (d *decoder) sequence(v reflect.Value, n *yaml.Node, key, pattern string, o
 	s := byKey[pattern]
 	if len(n.Content) == 0 {
 		if s != nil && s.Required {
-			d.problemAt(d.from(n, outer), key, "the list is empty; expected %s", s.Type)
+			d.problemAt(d.from(n, outer), key, "the list is empty; expected %s", s.expected())
 		}
 		return
 	}
@@ -323,7 +341,7 @@ func (d *decoder) scalar(v reflect.Value, n *yaml.Node, key, pattern string, at 
 	// A number or a boolean that was written as a text is a slip of the pen in
 	// the file; a variable, a flag and a default have nothing but text.
 	if !isText && n.Tag == "!!str" && n.Style&(yaml.SingleQuotedStyle|yaml.DoubleQuotedStyle) != 0 && at.name == "" {
-		d.problemAt(at, key, "this is a text; expected %s, without quotes", s.Type)
+		d.problemAt(at, key, "this is a text; expected %s, without quotes", s.expectedOne())
 		return
 	}
 	switch v.Type() {
@@ -354,7 +372,7 @@ func (d *decoder) scalar(v reflect.Value, n *yaml.Node, key, pattern string, at 
 	case reflect.Int:
 		t, err := strconv.ParseInt(text, 10, 32)
 		if err != nil || t < 0 {
-			d.problemAt(at, key, "%s is no number; expected a whole number of 0 or more", quote(text))
+			d.problemAt(at, key, "%s is no number; expected a whole number from 0 to %d", quote(text), math.MaxInt32)
 			return
 		}
 		v.SetInt(t)
@@ -373,7 +391,7 @@ func (d *decoder) text(text, key string, s *Setting, at place) string {
 	}
 	if text == "" {
 		if s.Required {
-			d.problemAt(at, key, "this is empty; expected %s", s.Type)
+			d.problemAt(at, key, "this is empty; expected %s", s.expected())
 		}
 		return ""
 	}
@@ -458,11 +476,11 @@ func fileProblem(s *Setting, text, path string, err error) string {
 	case errors.As(err, &private):
 		return private.Error()
 	case errors.Is(err, fs.ErrNotExist):
-		return what + " does not exist; expected " + s.Type
+		return what + " does not exist; expected " + s.expectedOne()
 	case errors.Is(err, fs.ErrPermission):
 		return what + " cannot be read by this user; check its owner and mode"
 	case errors.Is(err, errNotFile):
-		return what + " is not a regular file; expected " + s.Type
+		return what + " is not a regular file; expected " + s.expectedOne()
 	}
 	var perr *fs.PathError
 	if errors.As(err, &perr) {

@@ -129,6 +129,7 @@ func build(o Options, name string, src []byte) (*Config, error) {
 	alone.value(reflect.ValueOf(&Config{}).Elem(), root, "", "", place{})
 
 	d := newDecoder()
+	d.at = alone.at // where sections stand
 	l := layers{d: d, viper: viper.New(), file: root}
 	l.environment(o.Env)
 	l.flags(o.Flags)
@@ -190,8 +191,8 @@ func syntaxProblem(name string, err error) *Problem {
 		p.Message = p.Message[len(m[0]):]
 	}
 	p.Message = "this is not YAML: " + p.Message
-	if strings.Contains(p.Message, "cannot start any token") && strings.Contains(p.Message, `'\t'`) {
-		p.Message += "; expected spaces in place of tabs"
+	if strings.Contains(p.Message, "cannot start any token") {
+		p.Message += "; expected spaces and no tabs, and quotes around what begins with @, ` or %"
 	}
 	return p
 }

@@ -46,6 +46,27 @@ func (s Setting) EnvName() string {
 	return envPrefix + strings.ToUpper(strings.ReplaceAll(name, ".", "_"))
 }
 
+// expected says in a message what the value should be.
+func (s Setting) expected() string {
+	switch {
+	case strings.ContainsAny(s.Type, ",") || strings.Contains(s.Type, " or "):
+		return s.Type
+	case strings.ContainsAny(s.Type[:1], "aeio"):
+		return "an " + s.Type
+	}
+	return "a " + s.Type
+}
+
+// expectedOne is expected for a single value, be it one of a list or map.
+func (s Setting) expectedOne() string {
+	for _, prefix := range []string{"list of ", "map of "} {
+		if many, ok := strings.CutPrefix(s.Type, prefix); ok {
+			s.Type = strings.TrimSuffix(many, "s")
+		}
+	}
+	return s.expected()
+}
+
 const envPrefix = "COUNTERSIGN_"
 
 var settings = []Setting{

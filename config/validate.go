@@ -24,7 +24,8 @@ func oneOf(values ...string) func(string) string {
 				return ""
 			}
 		}
-		msg := fmt.Sprintf("%s is not known; expected %s", quote(s), strings.Join(values, " or "))
+		last := len(values) - 1
+		msg := fmt.Sprintf("%s is not known; expected %s or %s", quote(s), strings.Join(values[:last], ", "), values[last])
 		if best := nearest(s, values); best != "" && len(values) > 2 {
 			msg += "; did you mean " + best + "?"
 		}
@@ -257,6 +258,8 @@ func checkTemplate(s string, data any, fields string) string {
 		if _, after, ok := strings.Cut(msg, ": "); ok {
 			msg = after
 		}
+		msg = strings.TrimPrefix(msg, `executing "" at `)
+		msg, _, _ = strings.Cut(msg, " in type ") // a type of ours says nothing to anybody
 		return fmt.Sprintf("%s is no valid template (%s); expected text with %s", quote(s), msg, fields)
 	}
 	return ""

@@ -19,6 +19,8 @@ import (
 type WatchOptions struct {
 	Debounce time.Duration // quiet time after a change before it is reported; default 200 ms
 	Poll     time.Duration // how often files are looked at without being told; default 10 s
+
+	ready func() // called when watching has begun, for tests
 }
 
 // Watch calls onChange after the content of any of the files has changed, been
@@ -45,6 +47,9 @@ func Watch(ctx context.Context, files []string, o WatchOptions, onChange func() 
 	defer w.Close()
 	follow(w, files)
 	seen := fingerprints(files)
+	if o.ready != nil {
+		o.ready()
+	}
 	poll := time.NewTicker(o.Poll)
 	defer poll.Stop()
 	quiet := time.NewTimer(time.Hour)
