@@ -4,7 +4,6 @@ import (
 	"net/http"
 	"net/textproto"
 	"strconv"
-	"strings"
 )
 
 // emptyHash is the SHA-256 of nothing.
@@ -22,10 +21,10 @@ type forms struct {
 type message struct {
 	method, path, query string
 	host                string
-	header              http.Header
 	contentLength       int64
 	presigned           bool
 	signedHeaders       []string
+	values              [][]string // of signedHeaders; those of host and content-length are not used
 	payloadHash         string
 }
 
@@ -42,10 +41,10 @@ func (m *message) appendCanonical(dst []byte, f forms) (_ []byte, ok bool) {
 		return dst, false
 	}
 	dst = append(dst, '\n')
-	for _, name := range m.signedHeaders {
+	for i, name := range m.signedHeaders {
 		dst = append(dst, name...)
 		dst = append(dst, ':')
-		dst = m.appendHeader(dst, name, f.tabs)
+		dst = m.appendHeader(dst, i, f.tabs)
 		dst = append(dst, '\n')
 	}
 	dst = append(dst, '\n')
@@ -61,14 +60,14 @@ func (m *message) appendCanonical(dst []byte, f forms) (_ []byte, ok bool) {
 
 // appendHeader appends the canonical value of one header: its values trimmed,
 // runs of white space folded, joined by commas in the order in which they came.
-func (m *message) appendHeader(dst []byte, name string, tabs bool) []byte {
-	switch name {
+func (m *message) appendHeader(dst []byte, index int, tabs bool) []byte {
+	switch m.signedHeaders[index] {
 	case "host":
 		return append(dst, m.host...)
 	case "content-length":
 		return strconv.AppendInt(dst, m.contentLength, 10)
 	}
-	for i, v := range lookup(m.header, name) {
+	for i, v := range m.values[index] {
 		if i > 0 {
 			dst = append(dst, ',')
 		}
@@ -97,11 +96,14 @@ func lookup(h http.Header, lower string) []string {
 }
 
 func appendFolded(dst []byte, v string, tabs bool) []byte {
-	v = strings.TrimFunc(v, isSpace)
+	v = trimSpace(v)
+	if !folds(v) {
+		return append(dst, v...)
+	}
 	space := false
 	for i := 0; i < len(v); i++ {
 		c := v[i]
-		if c == ' ' || !tabs && isSpace(rune(c)) {
+		if c == ' ' || !tabs && isSpace(c) {
 			space = true
 			continue
 		}
@@ -114,7 +116,27 @@ func appendFolded(dst []byte, v string, tabs bool) []byte {
 	return dst
 }
 
-func isSpace(c rune) bool { return c == ' ' || '\t' <= c && c <= '\r' }
+func trimSpace(v string) string {
+	for len(v) > 0 && isSpace(v[0]) {
+		v = v[1:]
+	}
+	for len(v) > 0 && isSpace(v[len(v)-1]) {
+		v = v[:len(v)-1]
+	}
+	return v
+}
+
+// folds tells whether there is white space that folding could change.
+func folds(v string) bool {
+	for i := 0; i < len(v); i++ {
+		if c := v[i]; c <= ' ' && (c != ' ' || v[i-1] == ' ') {
+			return true
+		}
+	}
+	return false
+}
+
+func isSpace(c byte) bool { return c == ' ' || '\t' <= c && c <= '\r' }
 
 // appendStringToSign appends the string to sign of a request.
 func appendStringToSign(dst []byte, algorithm, time string, sc scope, canonicalHash []byte) []byte {

@@ -403,7 +403,8 @@ func checkHeaders(sig *Signature, r *http.Request) *Error {
 			return refuse(ReasonNotSigned, "the signature does not cover the header %s", key)
 		}
 	}
-	for _, name := range sig.SignedHeaders {
+	sig.values = make([][]string, len(sig.SignedHeaders))
+	for i, name := range sig.SignedHeaders {
 		switch name {
 		case "host":
 			if r.Host == "" {
@@ -414,7 +415,7 @@ func checkHeaders(sig *Signature, r *http.Request) *Error {
 				return refuse(ReasonMalformed, "the header content-length is signed but not in the request")
 			}
 		default:
-			if lookup(r.Header, name) == nil {
+			if sig.values[i] = lookup(r.Header, name); len(sig.values[i]) == 0 {
 				return refuse(ReasonMalformed, "the header %s is signed but not in the request", name)
 			}
 		}

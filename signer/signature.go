@@ -70,8 +70,9 @@ type Signature struct {
 	// Post holds the fields of an S3 POST form, nil for all other forms.
 	Post *PostForm
 
-	signature   string // hexadecimal, as sent
-	path, query string // of the request target, as sent
+	signature   string     // hexadecimal, as sent
+	values      [][]string // of SignedHeaders, as sent
+	path, query string     // of the request target, as sent
 	tokenIn     tokenPlace
 	// decodedLength is x-amz-decoded-content-length, -1 without one.
 	decodedLength int64

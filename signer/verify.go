@@ -136,7 +136,7 @@ func verify(r *http.Request, sig *Signature, cred Secret, opt VerifyOptions) (*V
 	}
 	v := &Verified{sig: sig, key: key, opt: opt, body: r.Body}
 	if sig.Form == FormPost {
-		v.msg = message{method: r.Method, path: sig.path, query: sig.query, header: r.Header, contentLength: r.ContentLength}
+		v.msg = message{method: r.Method, path: sig.path, query: sig.query, contentLength: r.ContentLength}
 		if err := v.verifyPost(); err != nil {
 			return nil, err
 		}
@@ -147,9 +147,10 @@ func verify(r *http.Request, sig *Signature, cred Secret, opt VerifyOptions) (*V
 	}
 	v.msg = message{
 		method: r.Method, path: sig.path, query: sig.query,
-		host: r.Host, header: r.Header, contentLength: r.ContentLength,
+		host: r.Host, contentLength: r.ContentLength,
 		presigned:     sig.Form == FormQuery,
 		signedHeaders: sig.SignedHeaders,
+		values:        sig.values,
 		payloadHash:   sig.PayloadHash,
 	}
 	if sig.Payload == PayloadAbsent {
