@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/x509"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -287,4 +288,33 @@ func TestInfo(t *testing.T) {
 	if diff := cmp.Diff(want, a.Info()); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
+}
+
+// Readers never meet half of a rotation: the file is replaced as a whole.
+func TestLoadingWhileRotating(t *testing.T) {
+	dir, _ := folder(t)
+	done := make(chan struct{})
+	var readers sync.WaitGroup
+	for range 3 {
+		readers.Go(func() {
+			for {
+				select {
+				case <-done:
+					return
+				default:
+				}
+				if _, err := ca.Load(dir, ca.Options{}); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	for range 30 {
+		if _, err := ca.Rotate(dir, ca.Rotation{Forget: true}, ca.Options{Suffixes: awsSuffixes}); err != nil {
+			t.Error(err)
+		}
+	}
+	close(done)
+	readers.Wait()
 }

@@ -97,14 +97,13 @@ type Server struct {
 	authority *authority // nil when plain
 	root      aws.Credentials
 
-	mu       sync.Mutex
-	records  []Request
-	keys     map[string]principal
-	signins  map[string]signin
-	buckets  map[string]*bucket
-	tables   map[string]*table
-	stored   int64
-	sequence uint64
+	mu      sync.Mutex
+	records []Request
+	keys    map[string]principal
+	signins map[string]signin
+	buckets map[string]*bucket
+	tables  map[string]*table
+	stored  int64
 }
 
 // Start serves until Close.
