@@ -316,7 +316,7 @@ func (l *Log) run() {
 		select {
 		case <-l.wake:
 			if l.failing.Load() != nil {
-				continue // until the timer says so
+				continue // what failed is held, and the timer runs
 			}
 		case <-retry.C:
 		case answer := <-l.reopen:

@@ -34,14 +34,13 @@ func writeLines(w io.Writer, torn *bool, lines []byte) (int, error) {
 		*torn = false
 	}
 	n, err := w.Write(lines)
-	n = min(max(n, 0), len(lines))
-	if n < len(lines) {
-		err = shortWrite(err)
-		if n > 0 {
-			*torn = lines[n-1] != '\n'
-		}
+	if n >= len(lines) {
+		return len(lines), nil // all is there, whatever else is said
 	}
-	return n, err
+	if n = max(n, 0); n > 0 {
+		*torn = lines[n-1] != '\n'
+	}
+	return n, shortWrite(err)
 }
 
 func shortWrite(err error) error {
