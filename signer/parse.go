@@ -197,10 +197,7 @@ func parseTime(sig *Signature, r *http.Request, p *authParams) *Error {
 		if text == "" {
 			return refuse(ReasonMalformed, "the request is signed but has no X-Amz-Date and no Date")
 		}
-		if sig.Time, e = http.ParseTime(text); e != nil {
-			sig.Time, e = time.Parse(timeFormat, text)
-		}
-		sig.Time = sig.Time.UTC()
+		sig.Time, e = parseDate(text)
 	}
 	if e != nil {
 		return refuse(ReasonMalformed, "the date %q is not of the form yyyymmddThhmmssZ", clip(text))
@@ -210,6 +207,19 @@ func parseTime(sig *Signature, r *http.Request, p *authParams) *Error {
 		return refuse(ReasonScope, "the credential scope is of %s, but the request of %s", sig.Date, sig.Time.Format(dateFormat))
 	}
 	return nil
+}
+
+// parseDate reads a Date header: as RFC 9110 wants it, with a numeric zone as
+// botocore sends it ("-0000"), or as in X-Amz-Date.
+func parseDate(text string) (time.Time, error) {
+	t, err := http.ParseTime(text)
+	for _, format := range [...]string{time.RFC1123Z, timeFormat} {
+		if err == nil {
+			break
+		}
+		t, err = time.Parse(format, text)
+	}
+	return t.UTC(), err
 }
 
 // single returns the one value of a header, "" without one.
