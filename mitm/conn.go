@@ -171,6 +171,7 @@ type connectConn struct {
 	handled atomic.Int64 // of these, the ones that reached the inner handler
 	h2      atomic.Bool
 	counted atomic.Bool // in Stats.Intercepted
+	last    atomic.Bool // no request may follow the present one
 	sni     string      // written before the inner server sees the connection
 	ended   sync.Once   // of the tunnel's end
 }

@@ -80,7 +80,9 @@ func (s *Server) newOuter(errorLog *log.Logger) *http.Server {
 	server.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		c := r.Context().Value(keyClientConn).(*clientConn)
 		c.handled.Add(1)
-		if r.Method == http.MethodConnect {
+		if r.Method != http.MethodConnect {
+			defer lingerFor(w, r, lingerTime)
+		} else {
 			con := &connect{client: r.RemoteAddr, started: time.Now()}
 			r = r.WithContext(context.WithValue(r.Context(), keyConnect, con))
 			w = &connectWriter{ResponseWriter: w, connect: con}

@@ -1,15 +1,13 @@
 package mitm
 
 import (
+	"bufio"
 	"context"
 	"crypto/tls"
 	"fmt"
-	"io"
 	"log"
 	"net"
 	"net/http"
-	"sync"
-	"time"
 
 	"go.uber.org/zap"
 )
@@ -48,6 +46,10 @@ func (s *Server) innerState(conn net.Conn, state http.ConnState) {
 	case http.StateActive:
 		c.begun.Add(1)
 		c.state.Store(stateUsed)
+	case http.StateIdle:
+		if c.last.Load() {
+			conn.Close()
+		}
 	case http.StateHijacked:
 		s.stats.intercepted.Add(-1)
 	case http.StateClosed:
@@ -68,23 +70,33 @@ func (s *Server) innerState(conn net.Conn, state http.ConnState) {
 func (s *Server) serveInner(w http.ResponseWriter, r *http.Request) {
 	c := r.Context().Value(keyConnectConn).(*connectConn)
 	c.handled.Add(1)
+	if c.last.Load() {
+		panic(http.ErrAbortHandler) // bytes that net/http had read ahead
+	}
 	if ref := c.check(r); ref != nil {
 		e := c.connect.event(KindRequest, ref.code, ref.reason)
 		e.Method, e.Status = r.Method, ref.status
 		s.record(e)
 		refuse(w, r, *ref)
+		lingerFor(w, r, lingerTime)
 		return
 	}
 	s.stats.totalRequests.Add(1)
 	s.stats.requests.Add(1)
 	defer s.stats.requests.Add(-1)
 
+	// A copy: net/http looks at the type of its own request's Body to know
+	// whether it may use the connection again.
+	r = r.WithContext(r.Context())
 	r.URL.Scheme = "https"
 	r.URL.Host = c.connect.target.authority()
 	a := &answer{ResponseWriter: w}
-	if r.Body != nil && r.Body != http.NoBody && r.ContentLength != 0 {
-		body := newPacedBody(r.Body, http.NewResponseController(w), s.limits.Body)
+	if hasBody(r) {
+		body := newPacedBody(r, http.NewResponseController(w), c, s.limits)
 		r.Body = body
+		if r.ProtoMajor < 2 {
+			a.body = body
+		}
 		defer body.end()
 	}
 	defer func() {
@@ -119,9 +131,6 @@ func (c *connectConn) check(r *http.Request) *refusal {
 	if c.sni != "" && c.sni != want.host {
 		return &refusal{http.StatusMisdirectedRequest, CodeServerName,
 			fmt.Sprintf("the TLS handshake named the host %s, but the CONNECT %s: they must agree", c.sni, want.host)}
-	}
-	if r.TLS == nil { // an HTTP/2 request whose :scheme is http
-		return &refusal{http.StatusBadRequest, CodeTargetForm, "the :scheme of the request must be https"}
 	}
 	if r.RequestURI == "" || r.RequestURI[0] != '/' {
 		return &refusal{http.StatusBadRequest, CodeTargetForm,
@@ -167,10 +176,13 @@ func refuse(w http.ResponseWriter, r *http.Request, ref refusal) {
 	http.Error(w, ref.reason, ref.status)
 }
 
-// answer notes whether a response has begun.
+// answer notes whether a response has begun, for the case of a panic.
 type answer struct {
 	http.ResponseWriter
+	body    *pacedBody // of HTTP/1 requests that have one
 	started bool
+	written int
+	settled bool // the head has left net/http's buffer
 }
 
 func (a *answer) WriteHeader(status int) {
@@ -183,68 +195,64 @@ func (a *answer) WriteHeader(status int) {
 
 func (a *answer) Write(p []byte) (int, error) {
 	a.started = true
-	return a.ResponseWriter.Write(p)
+	a.arm()
+	n, err := a.ResponseWriter.Write(p)
+	a.written += n
+	// net/http buffers 2 KiB of a response before it writes the head.
+	a.disarm(a.written > 4<<10)
+	return n, err
 }
 
 // Flush is here for handlers that ask for http.Flusher; everything else is
 // found by http.ResponseController.
-func (a *answer) Flush() {
-	a.started = true
-	http.NewResponseController(a.ResponseWriter).Flush()
-}
+func (a *answer) Flush() { a.FlushError() }
 
 // FlushError is what http.ResponseController prefers to Flush.
 func (a *answer) FlushError() error {
 	a.started = true
-	return http.NewResponseController(a.ResponseWriter).Flush()
+	a.arm()
+	err := http.NewResponseController(a.ResponseWriter).Flush()
+	a.disarm(true)
+	return err
+}
+
+// EnableFullDuplex keeps net/http from reading the body at the first write.
+func (a *answer) EnableFullDuplex() error {
+	err := http.NewResponseController(a.ResponseWriter).EnableFullDuplex()
+	if err == nil && a.body != nil {
+		a.settled = true
+		a.body.mu.Lock()
+		a.body.duplex = true
+		a.body.mu.Unlock()
+	}
+	return err
+}
+
+// Hijack hands the connection over for good: no deadline of ours follows it.
+func (a *answer) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	conn, rw, err := http.NewResponseController(a.ResponseWriter).Hijack()
+	if err == nil {
+		a.started = true
+		if a.body != nil {
+			a.body.leave()
+		}
+	}
+	return conn, rw, err
 }
 
 func (a *answer) Unwrap() http.ResponseWriter { return a.ResponseWriter }
 
-// pacedBody fails a read that takes longer than pause.
-//
-// A read deadline cannot just be moved along: between reads it would pass, which
-// net/http takes for the end of an HTTP/2 stream's body.
-type pacedBody struct {
-	io.ReadCloser
-	rc    *http.ResponseController
-	pause time.Duration
-
-	mu    sync.Mutex
-	timer *time.Timer
-	over  bool // the handler returned: the connection may be another request's
-}
-
-func newPacedBody(body io.ReadCloser, rc *http.ResponseController, pause time.Duration) *pacedBody {
-	b := &pacedBody{ReadCloser: body, rc: rc, pause: pause}
-	b.timer = time.AfterFunc(pause, func() {
-		b.mu.Lock()
-		defer b.mu.Unlock()
-		if !b.over {
-			b.rc.SetReadDeadline(time.Unix(1, 0))
-		}
-	})
-	b.timer.Stop()
-	return b
-}
-
-func (b *pacedBody) Read(p []byte) (int, error) {
-	b.mu.Lock()
-	if b.over {
-		b.mu.Unlock()
-		return 0, http.ErrBodyReadAfterClose
+// Before it writes the head of an HTTP/1.1 response, net/http reads up to
+// 256 KiB of what is left of the request's body, without a deadline.
+func (a *answer) arm() {
+	if a.body != nil && !a.settled {
+		a.body.arm()
 	}
-	b.timer.Reset(b.pause)
-	b.mu.Unlock()
-	n, err := b.ReadCloser.Read(p)
-	b.timer.Stop()
-	return n, err
 }
 
-// end is called when the handler returns.
-func (b *pacedBody) end() {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.over = true
-	b.timer.Stop()
+func (a *answer) disarm(settled bool) {
+	if a.body != nil && !a.settled {
+		a.body.disarm()
+		a.settled = settled
+	}
 }
