@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"os"
 	"testing"
+	"time"
 )
 
 // An auditLine has the fields of the audit record; an unknown one is an error.
@@ -57,4 +58,19 @@ func readAudit(t testing.TB, file string) (lines []auditLine) {
 		lines = append(lines, line)
 	}
 	return lines
+}
+
+// waitForAudit waits for a number of lines: that of a request is written when it
+// has ended, which can be after its client has left.
+func waitForAudit(t testing.TB, file string, want int) []auditLine {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		lines := readAudit(t, file)
+		if len(lines) >= want || time.Now().After(deadline) {
+			if len(lines) != want {
+				t.Fatalf("%d audit lines, want %d: %+v", len(lines), want, lines)
+			}
+			return lines
+		}
+	}
 }

@@ -54,7 +54,11 @@ HEX_SHA256 = re.compile(r"[0-9a-f]{64}")
 REGIONAL_HOST = re.compile(
     r"(?:[\w.-]+\.)?([a-z0-9-]+)\.([a-z]{2}(?:-[a-z]+)+-\d)\.amazonaws\.com"
 )
-GLOBAL_HOSTS = {"iam.amazonaws.com": "iam", "sts.amazonaws.com": "sts"}
+GLOBAL_HOSTS = {
+    "iam.amazonaws.com": "iam",
+    "s3.amazonaws.com": "s3",
+    "sts.amazonaws.com": "sts",
+}
 # Roles of this name are refused by sts:AssumeRole, as a trust policy would.
 REFUSED_ROLE = ":role/Refused"
 
@@ -298,6 +302,8 @@ def check_host(host, signature):
             raise Refused("SignatureDoesNotMatch", "region is not the host's")
     elif host in GLOBAL_HOSTS:
         service = GLOBAL_HOSTS[host]
+    elif host.endswith(".s3.amazonaws.com"):
+        service = "s3"
     else:
         return
     if service != signature.service:
@@ -515,7 +521,10 @@ class Strict:
             "presigned": False,
             "refused": "",
         }
+        length = environ.get("CONTENT_LENGTH")
         try:
+            if length and len(body) != int(length):
+                raise Refused("RequestTimeout", "the body was cut off")
             self._verify(Request(environ, body), entry)
         except Refused as refusal:
             entry["refused"] = "%s: %s" % (refusal.code, refusal)

@@ -1,0 +1,223 @@
+package e2e
+
+import (
+	"bytes"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+)
+
+// A proxy is a running `countersign serve`.
+type proxy struct {
+	address string
+	admin   string
+	config  string
+	env     []string // what it was started with
+	audit   string
+	bundle  string // PEM: what its clients trust
+	roots   *x509.CertPool
+	state   string
+	process *os.Process
+	stdout  *os.File
+	stderr  *os.File
+	clients map[string]aws.Credentials
+}
+
+// Client credentials that the configuration of every proxy here names.
+var clientKeys = map[string]aws.Credentials{
+	"ci":     {AccessKeyID: "CSIGAAAABBBBCCCCDDDD", SecretAccessKey: "ci-secret-0123456789-0123456789-01234567"},
+	"source": {AccessKeyID: "CSIGEEEEFFFFGGGGHHHH", SecretAccessKey: "source-secret-0123456789-0123456789-0123"},
+}
+
+// serve starts a proxy before an upstream. The identity "ci" has the role
+// deploy, and "source" one that is the source credentials themselves. A top
+// level key in more replaces the one of that name.
+func serve(t testing.TB, u *upstream, more string) *proxy {
+	t.Helper()
+	dir := t.TempDir()
+	p := &proxy{
+		config:  filepath.Join(dir, "countersign.yaml"),
+		env:     append(bareEnvironment(dir), keyEnvironment(u)...),
+		audit:   filepath.Join(dir, "audit.jsonl"),
+		bundle:  filepath.Join(dir, "bundle.pem"),
+		state:   filepath.Join(dir, "state"),
+		clients: clientKeys,
+	}
+	for name, keys := range p.clients {
+		if err := os.WriteFile(filepath.Join(dir, name+".key"), []byte(keys.SecretAccessKey+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var failures []error
+	for range 3 {
+		var err error
+		if p.address, err = freeAddress(); err != nil {
+			t.Fatal(err)
+		}
+		if p.admin, err = freeAddress(); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(p.config, []byte(p.configuration(u, thePKI(t), more)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := p.start(t, dir); err != nil {
+			failures = append(failures, err)
+			continue
+		}
+		p.trust(t)
+		return p
+	}
+	t.Fatal(errors.Join(failures...))
+	return nil
+}
+
+func (p *proxy) configuration(u *upstream, pki *pki, more string) string {
+	sections := []string{
+		"listen: " + p.address,
+		"admin: {listen: " + p.admin + "}",
+		"state_dir: " + p.state,
+		"source: {region: " + region + ", sts_region: " + region + "}",
+		"audit: {file: " + p.audit + ", required: true}",
+		"roles: {deploy: {arn: \"" + deployARN + "\"}, source: {arn: \"\"}}",
+		fmt.Sprintf(`identities:
+  ci: {roles: [deploy], credentials: [{access_key_id: %s, secret_access_key_file: ci.key, role: deploy}]}
+  source: {roles: [source], credentials: [{access_key_id: %s, secret_access_key_file: source.key, role: source}]}`,
+			p.clients["ci"].AccessKeyID, p.clients["source"].AccessKeyID),
+		override(u.address, pki.rootFile),
+	}
+	var text strings.Builder
+	for _, section := range sections {
+		key, _, _ := strings.Cut(section, ":")
+		if !strings.HasPrefix(more, key+":") && !strings.Contains(more, "\n"+key+":") {
+			text.WriteString(section + "\n")
+		}
+	}
+	return text.String() + more
+}
+
+// override leads every host of AWS to one address.
+func override(address, rootFile string) string {
+	return fmt.Sprintf(`upstream:
+  proxy: none
+  override:
+    - {hosts: ["*.amazonaws.com"], address: %q, ca_file: %s, tls: true}
+`, address, rootFile)
+}
+
+func (p *proxy) start(t testing.TB, dir string) (err error) {
+	t.Helper()
+	if p.stdout, err = os.Create(filepath.Join(dir, "stdout")); err != nil {
+		return err
+	}
+	if p.stderr, err = os.Create(filepath.Join(dir, "stderr")); err != nil {
+		return err
+	}
+	command := exec.Command(program, "serve", "--config", p.config)
+	command.Dir = dir
+	command.Env = p.env
+	command.Stdout, command.Stderr = p.stdout, p.stderr
+	dieWithParent(command)
+	if err := command.Start(); err != nil {
+		return err
+	}
+	p.process = command.Process
+	ended := make(chan error, 1)
+	go func() { ended <- command.Wait() }()
+	t.Cleanup(func() {
+		p.process.Signal(syscall.SIGTERM)
+		select {
+		case <-ended:
+		case <-time.After(20 * time.Second):
+			p.process.Kill()
+			t.Errorf("serve did not end within 20 s of SIGTERM")
+		}
+		p.stdout.Close()
+		p.stderr.Close()
+		if t.Failed() {
+			t.Logf("serve said:\n%s", p.said())
+		}
+	})
+	deadline := time.Now().Add(30 * time.Second)
+	for {
+		response, err := http.Get("http://" + p.admin + "/readyz")
+		if err == nil {
+			response.Body.Close()
+			if response.StatusCode == http.StatusOK {
+				return nil
+			}
+		}
+		select {
+		case err := <-ended:
+			ended <- err
+			return fmt.Errorf("serve ended: %v\n%s", err, p.said())
+		case <-time.After(20 * time.Millisecond):
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("serve is not ready after 30 s: %v\n%s", err, p.said())
+		}
+	}
+}
+
+// said is all that serve wrote, standard output and error.
+func (p *proxy) said() string {
+	out, _ := os.ReadFile(p.stdout.Name())
+	err, _ := os.ReadFile(p.stderr.Name())
+	return string(bytes.Join([][]byte{out, err}, nil))
+}
+
+// trust fetches the trust bundle with the command that users have for it.
+func (p *proxy) trust(t testing.TB) {
+	t.Helper()
+	command := exec.Command(program, "ca", "export", "--config", p.config, "--format", "bundle", "--out", p.bundle)
+	command.Env = p.env
+	if output, err := command.CombinedOutput(); err != nil {
+		t.Fatalf("ca export: %v\n%s", err, output)
+	}
+	text, err := os.ReadFile(p.bundle)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.roots = x509.NewCertPool()
+	if !p.roots.AppendCertsFromPEM(text) {
+		t.Fatal("the exported bundle holds no certificate")
+	}
+}
+
+// client is the way of a program that was given an identity's static keys.
+func (p *proxy) client(identity string) way {
+	keys := p.clients[identity]
+	env := append(bareEnvironment(filepath.Dir(p.config)), trustEnvironment(p.bundle)...)
+	return way{
+		name: "through serve",
+		env: append(env,
+			"HTTPS_PROXY=http://"+p.address,
+			"AWS_ACCESS_KEY_ID="+keys.AccessKeyID,
+			"AWS_SECRET_ACCESS_KEY="+keys.SecretAccessKey),
+		audit: p.audit,
+	}
+}
+
+func (p *proxy) url() *url.URL { return &url.URL{Scheme: "http", Host: p.address} }
+
+// connect opens a tunnel through the proxy and returns it as it is, before TLS.
+func (p *proxy) connect(t testing.TB, authority string) (net.Conn, *http.Response) {
+	t.Helper()
+	conn, err := net.DialTimeout("tcp", p.address, 10*time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	return conn, connectOver(t, conn, authority)
+}
