@@ -32,6 +32,17 @@ type Options struct {
 	AuditFailing func() bool
 	// AuditCounts returns lines written, lines lost and writes that failed; nil: none.
 	AuditCounts func() (written, lost, failures uint64)
+
+	// Connections returns what is open now and what has passed through tunnels
+	// since the start; nil: nothing.
+	Connections func() Connections
+}
+
+// Connections is what the proxy listener has open, and the totals of its tunnels.
+type Connections struct {
+	Open                int64 // client connections of every kind
+	Tunnels             int64 // of these, tunnels
+	TunnelIn, TunnelOut int64 // bytes from and to clients, since the start
 }
 
 // DefaultSTSResults are the outcomes of calls to STS.
@@ -71,10 +82,7 @@ type Metrics struct {
 	certificates prometheus.Counter
 	caExpiry     prometheus.Gauge
 
-	connections   *prometheus.GaugeVec
-	tunnels       prometheus.Gauge
 	tunnelsOpened *prometheus.CounterVec
-	tunnelBytes   *prometheus.CounterVec
 
 	panics        prometheus.Counter
 	reloads       *prometheus.CounterVec
@@ -109,7 +117,6 @@ func (s set) of(v string) string {
 var (
 	decisions   = newSet([]string{"allow", "deny", "report"})
 	tunnelKinds = newSet([]string{"opened", "refused", "failed", "limit"})
-	listeners   = newSet([]string{"proxy", "endpoint", "admin", "metrics"})
 )
 
 const namespace = "countersign"
@@ -164,11 +171,7 @@ func New(o Options) *Metrics {
 			Namespace: namespace, Name: "certificates_issued_total", Help: "Leaf certificates issued."}),
 		caExpiry: gauge("ca_expiry_timestamp_seconds", "When the certificate of the local CA expires."),
 
-		connections: prometheus.NewGaugeVec(prometheus.GaugeOpts{
-			Namespace: namespace, Name: "connections", Help: "Open client connections, by listener."}, []string{"listener"}),
-		tunnels:       gauge("tunnels", "Tunnels open now."),
 		tunnelsOpened: counter("tunnels_total", "CONNECT requests for hosts that are not intercepted, by result.", "result"),
-		tunnelBytes:   counter("tunnel_bytes_total", "Bytes passed through tunnels, by direction seen from the client.", "direction"),
 
 		panics: prometheus.NewCounter(prometheus.CounterOpts{
 			Namespace: namespace, Name: "panics_total", Help: "Requests that ended in a panic of their handler."}),
@@ -184,11 +187,12 @@ func New(o Options) *Metrics {
 	m.registry.MustRegister(
 		m.requests, m.duration, m.overhead, m.requestBytes, m.responseBytes, m.inFlight,
 		m.signatureFailures, m.policyDecisions, m.stsRequests, m.stsDuration, m.sessionExpiry,
-		m.certificates, m.caExpiry, m.connections, m.tunnels, m.tunnelsOpened, m.tunnelBytes,
+		m.certificates, m.caExpiry, m.tunnelsOpened,
 		m.panics, m.reloads, m.reloadSuccess, m.reloadTime, build,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	)
 	m.registerAudit(o)
+	m.registerConnections(o)
 
 	// Series that alerts compare must be there before the first event.
 	for _, r := range o.SignatureReasons {
@@ -199,9 +203,6 @@ func New(o Options) *Metrics {
 	}
 	for r := range tunnelKinds {
 		m.tunnelsOpened.WithLabelValues(r)
-	}
-	for _, d := range []string{"in", "out"} {
-		m.tunnelBytes.WithLabelValues(d)
 	}
 	return m
 }
@@ -230,6 +231,27 @@ func (m *Metrics) registerAudit(o Options) {
 			}
 			return 0
 		}),
+	)
+}
+
+func (m *Metrics) registerConnections(o Options) {
+	now := o.Connections
+	if now == nil {
+		now = func() Connections { return Connections{} }
+	}
+	bytes := func(direction string, f func(Connections) int64) prometheus.Collector {
+		return prometheus.NewCounterFunc(prometheus.CounterOpts{
+			Namespace: namespace, Name: "tunnel_bytes_total", Help: "Bytes passed through tunnels, by direction seen from the proxy.",
+			ConstLabels: prometheus.Labels{"direction": direction},
+		}, func() float64 { return float64(f(now())) })
+	}
+	m.registry.MustRegister(
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: namespace, Name: "connections",
+			Help: "Client connections of the proxy listener open now."}, func() float64 { return float64(now().Open) }),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: namespace, Name: "tunnels",
+			Help: "Tunnels open now."}, func() float64 { return float64(now().Tunnels) }),
+		bytes("in", func(c Connections) int64 { return c.TunnelIn }),
+		bytes("out", func(c Connections) int64 { return c.TunnelOut }),
 	)
 }
 
@@ -328,25 +350,8 @@ func (m *Metrics) CertificateIssued() { m.certificates.Inc() }
 // CAExpiry sets when the CA expires.
 func (m *Metrics) CAExpiry(t time.Time) { m.caExpiry.Set(unix(t)) }
 
-// ConnectionOpened counts a client connection of a listener (proxy, endpoint,
-// admin, metrics) until the returned function is called.
-func (m *Metrics) ConnectionOpened(listener string) (closed func()) {
-	g := m.connections.WithLabelValues(listeners.of(listener))
-	g.Inc()
-	return g.Dec
-}
-
-// TunnelOpened counts a tunnel until the returned function is called with the
-// bytes that passed: in from the client, out to it.
-func (m *Metrics) TunnelOpened() (closed func(in, out int64)) {
-	m.tunnels.Inc()
-	m.tunnelsOpened.WithLabelValues("opened").Inc()
-	return func(in, out int64) {
-		m.tunnels.Dec()
-		m.tunnelBytes.WithLabelValues("in").Add(float64(max(in, 0)))
-		m.tunnelBytes.WithLabelValues("out").Add(float64(max(out, 0)))
-	}
-}
+// TunnelEnded counts a tunnel that came about.
+func (m *Metrics) TunnelEnded() { m.tunnelsOpened.WithLabelValues("opened").Inc() }
 
 // TunnelRejected counts a tunnel that did not come about: result is refused
 // (by rule), failed (to connect) or limit (too many).

@@ -1,0 +1,232 @@
+package main
+
+import (
+	"net"
+	"net/netip"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+
+	"github.com/countersign-proxy/countersign/awsapi"
+	"github.com/countersign-proxy/countersign/ca"
+	"github.com/countersign-proxy/countersign/identity"
+)
+
+// settings are what a client needs to work through a proxy.
+type settings struct {
+	ProxyURL    string
+	Credentials identity.Credentials
+	Region      string
+	Trust       trustFiles
+}
+
+// trustFiles are bundles on disk. An empty path was not written.
+type trustFiles struct {
+	Bundle string // PEM: our root, the public roots, what the environment trusted
+	Node   string // PEM: our root and what NODE_EXTRA_CA_CERTS held
+	Java   string // JKS, as Bundle
+}
+
+// noProxy are the addresses that clients must reach directly: themselves and
+// the metadata and credentials endpoints of machines, tasks and pods. Without
+// this, botocore sends IMDS calls through the proxy.
+var noProxy = []string{"localhost", "127.0.0.1", "::1", "169.254.169.254", "169.254.170.2", "169.254.170.23", "fd00:ec2::254", "fd00:ec2::23"}
+
+// credentialVariables are every other way in which the environment can name
+// AWS credentials, an account that goes with them, or an endpoint that would
+// lead around the proxy. AWS SDKs and tools reference guide, "Settings reference".
+var credentialVariables = []string{
+	"AWS_PROFILE", "AWS_DEFAULT_PROFILE", "AWS_SESSION_TOKEN", "AWS_SECURITY_TOKEN", "AWS_CREDENTIAL_EXPIRATION",
+	"AWS_CREDENTIAL_FILE", "AWS_ACCESS_KEY", "AWS_SECRET_KEY",
+	"AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_ROLE_ARN", "AWS_ROLE_SESSION_NAME",
+	"AWS_CONTAINER_CREDENTIALS_FULL_URI", "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+	"AWS_CONTAINER_AUTHORIZATION_TOKEN", "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
+	"AWS_BEARER_TOKEN_BEDROCK", "AWS_BEARER_TOKEN_CODECATALYST", "AWS_ACCOUNT_ID", "AWS_ACCOUNT_ID_ENDPOINT_MODE",
+	"AWS_SSO_ACCOUNT_ID", "AWS_SSO_ROLE_NAME", "AWS_SSO_SESSION", "AWS_VAULT", "AWS_VAULT_BACKEND",
+	"AWS_S3_EXPRESS_DISABLE_SESSION_AUTH",
+}
+
+// removed says whether a variable of the parent must not reach the child.
+func removed(name string) bool {
+	return slices.Contains(credentialVariables, name) || strings.HasPrefix(name, "AWS_ENDPOINT_URL")
+}
+
+// variable is one setting of the environment.
+type variable struct{ Name, Value string }
+
+// variables returns the environment of a client, given how the parent's reads,
+// in a fixed order.
+func (s settings) variables(getenv func(string) string) []variable {
+	set := []variable{
+		{"HTTPS_PROXY", s.ProxyURL}, {"https_proxy", s.ProxyURL},
+	}
+	no := strings.Join(mergeNoProxy(getenv("NO_PROXY"), getenv("no_proxy")), ",")
+	set = append(set, variable{"NO_PROXY", no}, variable{"no_proxy", no},
+		variable{"AWS_ACCESS_KEY_ID", s.Credentials.AccessKeyID},
+		variable{"AWS_SECRET_ACCESS_KEY", s.Credentials.SecretAccessKey})
+	if s.Credentials.SessionToken != "" {
+		set = append(set, variable{"AWS_SESSION_TOKEN", s.Credentials.SessionToken})
+	}
+	if s.Region != "" {
+		set = append(set, variable{"AWS_REGION", s.Region}, variable{"AWS_DEFAULT_REGION", s.Region})
+	}
+	// A client whose client credentials fail must not fall back to the keys of
+	// the machine it runs on.
+	set = append(set, variable{"AWS_EC2_METADATA_DISABLED", "true"})
+	for _, name := range trustVariables(getenv) {
+		path := s.Trust.Bundle
+		if name == "NODE_EXTRA_CA_CERTS" {
+			path = s.Trust.Node
+		}
+		if path != "" {
+			set = append(set, variable{name, path})
+		}
+	}
+	if s.Trust.Java != "" {
+		set = append(set, variable{"JAVA_TOOL_OPTIONS", javaOptions(getenv("JAVA_TOOL_OPTIONS"), s.Trust.Java, s.ProxyURL)})
+	}
+	return set
+}
+
+// alwaysTrust are the variables that AWS clients read; the others of
+// ca.TrustVariables are only changed where the parent had set them, so that
+// programs keep their own roots.
+var alwaysTrust = []string{"AWS_CA_BUNDLE", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "NODE_EXTRA_CA_CERTS"}
+
+func trustVariables(getenv func(string) string) []string {
+	out := slices.Clone(alwaysTrust)
+	for _, name := range ca.TrustVariables() {
+		// SSL_CERT_DIR adds to SSL_CERT_FILE in Go and OpenSSL alike; it can stay.
+		if name != "SSL_CERT_DIR" && !slices.Contains(out, name) && getenv(name) != "" {
+			out = append(out, name)
+		}
+	}
+	return out
+}
+
+// mergeNoProxy keeps the parent's exceptions, except those that would lead AWS
+// calls around the proxy.
+func mergeNoProxy(lists ...string) []string {
+	out := slices.Clone(noProxy)
+	for _, list := range lists {
+		for _, entry := range strings.FieldsFunc(list, func(r rune) bool { return r == ',' || r == ' ' }) {
+			if !coversAWS(entry) && !slices.Contains(out, entry) {
+				out = append(out, entry)
+			}
+		}
+	}
+	return out
+}
+
+// coversAWS says whether a NO_PROXY entry could match an AWS host name.
+func coversAWS(entry string) bool {
+	if entry == "*" {
+		return true
+	}
+	name := strings.ToLower(entry)
+	if host, _, err := net.SplitHostPort(name); err == nil {
+		name = host
+	}
+	if _, err := netip.ParseAddr(name); err == nil {
+		return false
+	}
+	if _, err := netip.ParsePrefix(name); err == nil {
+		return false
+	}
+	name = strings.TrimLeft(strings.TrimPrefix(name, "*"), ".")
+	for _, suffix := range awsapi.SuffixesOfAWS() {
+		if name == suffix || strings.HasSuffix(name, "."+suffix) || strings.HasSuffix(suffix, "."+name) {
+			return true
+		}
+	}
+	return false
+}
+
+// javaOptions adds trust store and proxy to the options that the parent gave.
+// The last of two -D options for one property counts.
+func javaOptions(existing, store, proxyURL string) string {
+	host, port, _ := net.SplitHostPort(strings.TrimPrefix(strings.TrimPrefix(proxyURL, "http://"), "https://"))
+	options := []string{
+		"-Djavax.net.ssl.trustStore=" + quoteOption(store),
+		"-Djavax.net.ssl.trustStorePassword=" + ca.StorePassword,
+		"-Djavax.net.ssl.trustStoreType=JKS",
+		"-Dhttps.proxyHost=" + host, "-Dhttps.proxyPort=" + port,
+		"-Dhttp.nonProxyHosts=localhost|127.*|[::1]|169.254.169.254|169.254.170.2|169.254.170.23",
+	}
+	added := strings.Join(options, " ")
+	if existing == "" {
+		return added
+	}
+	return existing + " " + added
+}
+
+// quoteOption protects a path with spaces from the splitting of JAVA_TOOL_OPTIONS.
+func quoteOption(path string) string {
+	if strings.ContainsAny(path, " \t") {
+		return `"` + path + `"`
+	}
+	return path
+}
+
+// childEnvironment is the parent's environment with the client's settings in it
+// and every other way to AWS credentials out of it.
+func childEnvironment(parent []string, set []variable) []string {
+	replaced := make(map[string]bool, len(set))
+	for _, v := range set {
+		replaced[envKey(v.Name)] = true
+	}
+	var out []string
+	for _, entry := range parent {
+		name, _, ok := strings.Cut(entry, "=")
+		if !ok || name == "" { // Windows keeps "=C:=C:\…" there
+			out = append(out, entry)
+			continue
+		}
+		if !removed(strings.ToUpper(name)) && !replaced[envKey(name)] {
+			out = append(out, entry)
+		}
+	}
+	for _, v := range set {
+		out = append(out, v.Name+"="+v.Value)
+	}
+	return out
+}
+
+// envKey is a variable's name as the operating system compares it.
+func envKey(name string) string {
+	if runtime.GOOS == "windows" {
+		return strings.ToUpper(name)
+	}
+	return name
+}
+
+// writeTrust writes the bundles into dir.
+func writeTrust(authority *ca.Authority, dir string, getenv func(string) string) (trustFiles, error) {
+	bundle, err := authority.Trust(ca.TrustOptions{Getenv: getenv})
+	if err != nil {
+		return trustFiles{}, err
+	}
+	node, err := authority.NodeTrust(ca.TrustOptions{Getenv: getenv})
+	if err != nil {
+		return trustFiles{}, err
+	}
+	store, err := bundle.JKS("", authority.Roots()[0].NotBefore)
+	if err != nil {
+		return trustFiles{}, err
+	}
+	t := trustFiles{
+		Bundle: filepath.Join(dir, "bundle.pem"),
+		Node:   filepath.Join(dir, "node.pem"),
+		Java:   filepath.Join(dir, "bundle.jks"),
+	}
+	for _, f := range []struct {
+		path string
+		data []byte
+	}{{t.Bundle, bundle.PEM()}, {t.Node, node.PEM()}, {t.Java, store}} {
+		if err := ca.WriteFile(f.path, f.data, 0o600); err != nil {
+			return trustFiles{}, err
+		}
+	}
+	return t, nil
+}

@@ -1,0 +1,64 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+
+	"github.com/countersign-proxy/countersign/audit"
+	"github.com/countersign-proxy/countersign/config"
+)
+
+// load reads the configuration of --config, or of the environment.
+func (a *app) load() (*config.Config, error) {
+	return config.Load(config.Options{Path: a.configPath, Env: a.environ()})
+}
+
+// auditOptions are those of the configuration.
+func auditOptions(cfg *config.Config) audit.Options {
+	return audit.Options{Path: cfg.Audit.File, Required: cfg.Audit.Required, MaxSize: int64(cfg.Audit.MaxSize), Backups: cfg.Audit.Backups}
+}
+
+// newLogger makes the log for people. atLeast raises the level, for commands
+// whose standard error belongs to somebody else.
+func newLogger(cfg config.Log, w io.Writer, atLeast string) (*zap.Logger, error) {
+	level, err := zapcore.ParseLevel(cfg.Level)
+	if err != nil {
+		return nil, fmt.Errorf("log.level: %w", err)
+	}
+	if floor, err := zapcore.ParseLevel(atLeast); atLeast != "" && err == nil && level == zapcore.InfoLevel {
+		level = floor
+	}
+	encoding := zap.NewProductionEncoderConfig()
+	encoding.TimeKey = "time"
+	encoding.EncodeTime = zapcore.RFC3339TimeEncoder
+	var encoder zapcore.Encoder = zapcore.NewJSONEncoder(encoding)
+	if cfg.Format == "console" || cfg.Format == "text" {
+		encoder = zapcore.NewConsoleEncoder(encoding)
+	}
+	return zap.New(zapcore.NewCore(encoder, zapcore.Lock(zapcore.AddSync(w)), level)), nil
+}
+
+// printJSON writes v for scripts.
+func (a *app) printJSON(v any) error {
+	e := json.NewEncoder(a.stdout)
+	e.SetIndent("", "  ")
+	e.SetEscapeHTML(false)
+	return e.Encode(v)
+}
+
+// listen opens a listener and says what to do when the address is taken.
+func listen(ctx context.Context, key, address string) (net.Listener, error) {
+	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", address)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w; choose another address (COUNTERSIGN_%s), or stop what listens there",
+			key, err, strings.ToUpper(strings.ReplaceAll(key, ".", "_")))
+	}
+	return l, nil
+}

@@ -1,0 +1,440 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"path/filepath"
+	"reflect"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"go.uber.org/zap"
+
+	"github.com/countersign-proxy/countersign/audit"
+	"github.com/countersign-proxy/countersign/awsapi"
+	"github.com/countersign-proxy/countersign/ca"
+	"github.com/countersign-proxy/countersign/config"
+	"github.com/countersign-proxy/countersign/identity"
+	"github.com/countersign-proxy/countersign/metrics"
+	"github.com/countersign-proxy/countersign/mitm"
+	"github.com/countersign-proxy/countersign/pipeline"
+	"github.com/countersign-proxy/countersign/policy"
+	"github.com/countersign-proxy/countersign/rolesession"
+	"github.com/countersign-proxy/countersign/signer"
+)
+
+// proxyOptions say how a proxy differs from what the configuration describes.
+type proxyOptions struct {
+	Authority *ca.Authority           // nil: that of the configuration's folder
+	Static    []identity.Static       // client credentials beside the configured ones
+	Source    aws.CredentialsProvider // nil: as the configuration says
+	Audit     audit.Options
+	Log       *zap.Logger
+	Getenv    func(string) string
+}
+
+// proxy is everything that a running countersign is made of. What a reload
+// replaces is the engine; the rest lives as long as the process.
+type proxy struct {
+	opt       proxyOptions
+	log       *zap.Logger
+	audit     *audit.Log
+	metrics   *metrics.Metrics
+	authority atomic.Pointer[ca.Authority]
+	engine    atomic.Pointer[engine]
+	mitm      *mitm.Server
+	roots     *x509.CertPool
+
+	mu       sync.Mutex // of reloads
+	draining atomic.Bool
+	servers  []*http.Server
+
+	addresses struct{ proxy, endpoint, admin string } // as listened on
+}
+
+// engine is what one configuration comes to. It is immutable.
+type engine struct {
+	cfg        *config.Config
+	grants     grants
+	identities *identity.Store
+	sessions   *rolesession.Manager
+	transport  *pipeline.Transport
+	pipeline   *pipeline.Pipeline
+}
+
+// newProxy puts a proxy together without listening yet.
+func newProxy(ctx context.Context, cfg *config.Config, g grants, opt proxyOptions) (*proxy, error) {
+	p := &proxy{opt: opt, log: opt.Log}
+	authority := opt.Authority
+	if authority == nil {
+		var err error
+		if authority, err = openAuthority(cfg); err != nil {
+			return nil, err
+		}
+	}
+	p.authority.Store(authority)
+	var err error
+	if p.roots, err = upstreamRoots(opt.Getenv); err != nil {
+		return nil, err
+	}
+	if p.audit, err = audit.Open(opt.Audit); err != nil {
+		return nil, err
+	}
+	v, revision := buildVersion()
+	p.metrics = metrics.New(metrics.Options{
+		Roles: g.order, Services: awsapi.Services(),
+		SignatureReasons: signatureReasons(), PolicyReasons: policyReasons(), STSResults: stsResults(),
+		Version: v, Revision: revision,
+		AuditFailing: func() bool { return p.audit.Ready() != nil },
+		AuditCounts: func() (uint64, uint64, uint64) {
+			s := p.audit.Stats()
+			return s.Written, s.Lost, s.Failures
+		},
+		Connections: func() metrics.Connections {
+			if p.mitm == nil {
+				return metrics.Connections{}
+			}
+			s := p.mitm.Stats()
+			return metrics.Connections{Open: s.Connections, Tunnels: s.Tunnels, TunnelIn: s.TunnelSent, TunnelOut: s.TunnelReceived}
+		},
+	})
+	p.metrics.CAExpiry(authority.Expires())
+	e, err := p.newEngine(ctx, cfg, g, nil)
+	if err != nil {
+		return nil, errors.Join(err, p.audit.Close(ctx))
+	}
+	p.engine.Store(e)
+	p.metrics.ConfigLoaded(time.Now(), nil)
+	p.mitm, err = mitm.New(mitm.Options{
+		Route:   func(host string, port int) mitm.Route { return p.engine.Load().route(p.authority.Load(), host, port) },
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { p.engine.Load().pipeline.ServeHTTP(w, r) }),
+		Certificate: func(host string) (*tls.Certificate, error) {
+			return p.authority.Load().Certificate(host)
+		},
+		Record:   p.recordEvent,
+		Proxy:    tunnelProxy(cfg.Upstream.Proxy),
+		ProxyTLS: &tls.Config{RootCAs: p.roots, MinVersion: tls.VersionTLS12},
+		Logger:   p.log,
+		Limits: mitm.Limits{
+			Connections: cfg.Limits.Connections, Tunnels: cfg.Limits.Tunnels, HeaderBytes: int(cfg.Limits.Header),
+			Handshake: cfg.Limits.TLSTimeout, Header: cfg.Limits.HeaderTimeout, Idle: cfg.Limits.IdleTimeout,
+			Body: cfg.Limits.BodyTimeout, Dial: cfg.Limits.ConnectTimeout, TunnelIdle: cfg.Limits.TunnelIdleTimeout,
+		},
+	})
+	if err != nil {
+		return nil, errors.Join(err, e.sessions.Close(), p.audit.Close(ctx))
+	}
+	return p, nil
+}
+
+// newEngine makes an engine of a configuration. Where the way to STS did not
+// change it goes on with the sessions of the engine before.
+func (p *proxy) newEngine(ctx context.Context, cfg *config.Config, g grants, before *engine) (*engine, error) {
+	e := &engine{cfg: cfg, grants: g}
+	var err error
+	if e.identities, err = newIdentities(cfg, g, p.opt.Static); err != nil {
+		return nil, err
+	}
+	roles, err := sessionRoles(g)
+	if err != nil {
+		return nil, err
+	}
+	pipelineRoles, err := pipelineRoles(g)
+	if err != nil {
+		return nil, err
+	}
+	reuse := before != nil && reflect.DeepEqual(before.cfg.Upstream, cfg.Upstream) && before.cfg.Source == cfg.Source && before.cfg.Limits == cfg.Limits
+	if reuse {
+		e.transport, e.sessions = before.transport, before.sessions
+	} else {
+		if e.transport, err = newTransport(cfg, p.roots); err != nil {
+			return nil, err
+		}
+		source := p.opt.Source
+		if source == nil {
+			source = sourceCredentials(ctx, cfg, e.transport)
+		}
+		e.sessions, err = rolesession.New(rolesession.Options{
+			Roles: roles, Source: source, Profile: cfg.Source.Profile, Region: cfg.Source.STSRegion,
+			HTTPClient: &http.Client{Transport: e.transport}, CacheSize: cfg.Limits.Sessions,
+			Observe: p.observeSTS,
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	var hosts []pipeline.HostRule
+	for _, h := range cfg.Hosts {
+		hosts = append(hosts, pipeline.HostRule{Match: matcher(h.Pattern), Service: h.Service, Region: h.Region})
+	}
+	var unsigned []pipeline.UnsignedRule
+	for _, u := range cfg.Unsigned {
+		unsigned = append(unsigned, pipeline.UnsignedRule{Match: matcher(u.Hosts...), Methods: u.Methods})
+	}
+	e.pipeline, err = pipeline.New(pipeline.Options{
+		Identities: e.identities, Sessions: e.sessions, Roles: pipelineRoles,
+		Audit: p.audit, Metrics: p.metrics, Transport: e.transport,
+		Hosts: hosts, Unsigned: unsigned, CredentialCalls: cfg.CredentialCalls,
+		BodyBuffer: int64(cfg.Limits.BodyBuffer), BodyBufferSum: int64(cfg.Limits.BodyBufferSum),
+		Chunk: int64(cfg.Limits.Chunk), Event: int64(cfg.Limits.Event),
+		Logger: p.log,
+	})
+	if err != nil {
+		return nil, err
+	}
+	if reuse {
+		// The last step that can fail, and it takes all roles or none.
+		if err := e.sessions.SetRoles(roles); err != nil {
+			return nil, err
+		}
+	}
+	return e, nil
+}
+
+// reload takes the whole new configuration or none of it.
+func (p *proxy) reload(ctx context.Context, cfg *config.Config) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	before := p.engine.Load()
+	e, err := p.newEngine(ctx, cfg, newGrants(cfg, p.opt.Getenv), before)
+	p.metrics.ConfigLoaded(time.Now(), err)
+	if err != nil {
+		return err
+	}
+	p.engine.Store(e)
+	p.metrics.SetRoles(e.grants.order)
+	if e.sessions != before.sessions {
+		// Requests that are on their way hold their credentials already.
+		time.AfterFunc(time.Minute, func() { _ = before.sessions.Close(); before.transport.CloseIdleConnections() })
+	}
+	return nil
+}
+
+// reloadAuthority takes up what `ca rotate` left in the folder.
+func (p *proxy) reloadAuthority() error {
+	if p.opt.Authority != nil {
+		return nil
+	}
+	a, err := openAuthority(p.engine.Load().cfg)
+	if err != nil {
+		return err
+	}
+	p.authority.Store(a)
+	p.metrics.CAExpiry(a.Expires())
+	return nil
+}
+
+// serve runs a server on a listener until it is shut down.
+func (p *proxy) serve(name string, l net.Listener, h http.Handler, failed func(error)) {
+	s := metrics.NewServer(h, zap.NewStdLog(p.log.Named(name)))
+	p.serveWith(name, l, s, failed)
+}
+
+func (p *proxy) serveWith(name string, l net.Listener, s *http.Server, failed func(error)) {
+	p.servers = append(p.servers, s)
+	go func() {
+		if err := s.Serve(l); err != nil && !errors.Is(err, http.ErrServerClosed) {
+			failed(fmt.Errorf("%s listener: %w", name, err))
+		}
+	}()
+}
+
+// serveProxy runs the proxy listener until shutdown.
+func (p *proxy) serveProxy(l net.Listener, failed func(error)) {
+	go func() {
+		if err := p.mitm.Serve(l); err != nil && !errors.Is(err, http.ErrServerClosed) {
+			failed(fmt.Errorf("proxy listener: %w", err))
+		}
+	}()
+}
+
+// endpointServer serves clients that are told AWS_ENDPOINT_URL.
+func (p *proxy) endpointServer() *http.Server {
+	l := p.engine.Load().cfg.Limits
+	return &http.Server{
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			p.engine.Load().pipeline.Endpoint().ServeHTTP(w, r)
+		}),
+		ReadHeaderTimeout: l.HeaderTimeout, IdleTimeout: l.IdleTimeout, MaxHeaderBytes: int(l.Header),
+		ErrorLog: zap.NewStdLog(p.log.Named("endpoint")),
+	}
+}
+
+// admin is the handler of the admin and metrics listeners.
+func (p *proxy) admin(extra map[string]http.Handler) http.Handler {
+	return metrics.NewAdmin(metrics.AdminOptions{
+		Gatherer: p.metrics.Registry(), Extra: extra, Hosts: p.engine.Load().cfg.Admin.Hosts,
+		Ready: func() error {
+			if p.draining.Load() {
+				return errors.New("draining")
+			}
+			return p.engine.Load().identities.Ready()
+		},
+	})
+}
+
+// shutdown lets requests end, for as long as the configuration allows.
+func (p *proxy) shutdown(ctx context.Context) error {
+	p.draining.Store(true)
+	errs := []error{p.mitm.Shutdown(ctx)}
+	for _, s := range p.servers {
+		if err := s.Shutdown(ctx); err != nil {
+			errs = append(errs, err, s.Close())
+		}
+	}
+	e := p.engine.Load()
+	errs = append(errs, e.sessions.Close(), p.audit.Close(ctx))
+	e.transport.CloseIdleConnections()
+	return errors.Join(errs...)
+}
+
+// observeSTS counts calls to STS and says when they fail.
+func (p *proxy) observeSTS(e rolesession.Event) {
+	p.metrics.STSRequest(e.Role, string(e.Outcome), e.Duration)
+	if e.Err != nil {
+		p.log.Warn("a call to STS failed", zap.String("role", e.Role), zap.String("operation", e.Operation),
+			zap.Bool("background", e.Background), zap.Error(e.Err))
+		return
+	}
+	p.metrics.RoleSessionExpiry(e.Role, e.Expires)
+}
+
+// recordEvent writes what the proxy's outer parts saw into the record.
+func (p *proxy) recordEvent(ev mitm.Event) {
+	e := audit.Entry{
+		Time: ev.Time.Add(-ev.Duration), RequestID: pipeline.NewRequestID(), Client: ev.Client, Method: ev.Method, Host: ev.Host,
+		Status: ev.Status, Reason: ev.Code, Decision: audit.Deny, Duration: ev.Duration, Identity: ev.User,
+		RequestBytes: ev.Sent, ResponseBytes: ev.Received,
+	}
+	if ev.Port != 0 && ev.Port != 443 {
+		e.Host = net.JoinHostPort(ev.Host, strconv.Itoa(ev.Port))
+	}
+	if e.Method == "" {
+		e.Method = http.MethodConnect
+	}
+	if ev.Kind == mitm.KindTunnel {
+		e.Decision = audit.Allow
+	}
+	if e.Decision == audit.Deny {
+		e.Error = ev.Reason
+	}
+	if ev.Err != nil {
+		if e.Error != "" {
+			e.Error += ": "
+		}
+		e.Error += ev.Err.Error()
+	}
+	switch ev.Kind {
+	case mitm.KindPanic:
+		return // the pipeline has recorded its request
+	case mitm.KindSilent:
+		return // no request, and mostly no fault: clients connect ahead of need
+	case mitm.KindReject:
+		switch ev.Code {
+		case mitm.CodeTunnelLimit:
+			p.metrics.TunnelRejected("limit")
+		case mitm.CodeDial:
+			p.metrics.TunnelRejected("failed")
+		default:
+			p.metrics.TunnelRejected("refused")
+		}
+	case mitm.KindTunnel:
+		p.metrics.TunnelEnded()
+	}
+	if ev.Kind == mitm.KindHandshake && ev.Code == mitm.CodeUntrusted {
+		p.log.Warn("a client does not trust the CA: it needs AWS_CA_BUNDLE (or SSL_CERT_FILE, NODE_EXTRA_CA_CERTS, a Java trust store); see `countersign env` and docs/ca.md",
+			zap.String("client", ev.Client), zap.String("host", ev.Host))
+	}
+	if err := p.audit.Write(e); err != nil {
+		p.log.Error("audit line lost", zap.Error(err))
+	}
+}
+
+// openAuthority opens the CA of the configuration, and makes one on first use.
+func openAuthority(cfg *config.Config) (*ca.Authority, error) {
+	dir, err := authorityDir(cfg)
+	if err != nil {
+		return nil, err
+	}
+	return ca.Open(dir, authorityOptions(cfg))
+}
+
+// authorityDir is where the CA is kept; the state directory is checked and made.
+func authorityDir(cfg *config.Config) (string, error) {
+	if filepath.Dir(cfg.CA.Dir) == cfg.StateDir {
+		if err := config.MakeStateDir(cfg.StateDir); err != nil {
+			return "", err
+		}
+	}
+	return cfg.CA.Dir, nil
+}
+
+func authorityOptions(cfg *config.Config) ca.Options {
+	return ca.Options{Suffixes: authoritySuffixes(cfg), RotateBefore: cfg.CA.RotateBefore, CacheSize: cfg.Limits.Certificates}
+}
+
+// authoritySuffixes are the names that the CA may sign for: AWS's, and those
+// that rules name.
+func authoritySuffixes(cfg *config.Config) []string {
+	out := awsapi.SuffixesOfAWS()
+	for _, h := range cfg.Hosts {
+		out = append(out, h.Pattern)
+	}
+	for _, u := range cfg.Unsigned {
+		out = append(out, u.Hosts...)
+	}
+	return out
+}
+
+// upstreamRoots are what AWS's certificates are checked against: the system's
+// roots, and what the environment of this process trusts.
+func upstreamRoots(getenv func(string) string) (*x509.CertPool, error) {
+	sources, err := ca.EnvironmentRoots(ca.TrustOptions{Getenv: getenv})
+	if err != nil {
+		return nil, err
+	}
+	pool := x509.NewCertPool()
+	for _, s := range sources {
+		for _, der := range s.Certificates {
+			if c, err := x509.ParseCertificate(der); err == nil {
+				pool.AddCert(c)
+			}
+		}
+	}
+	return pool, nil
+}
+
+func signatureReasons() []string {
+	var out []string
+	for _, r := range signer.Reasons() {
+		out = append(out, string(r))
+	}
+	for _, r := range identity.Reasons() {
+		out = append(out, string(r))
+	}
+	return out
+}
+
+func policyReasons() []string {
+	var out []string
+	for _, r := range policy.Reasons() {
+		out = append(out, string(r))
+	}
+	return out
+}
+
+func stsResults() []string {
+	var out []string
+	for _, o := range rolesession.Outcomes() {
+		out = append(out, string(o))
+	}
+	return out
+}

@@ -1,0 +1,344 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"go.uber.org/zap"
+	"golang.org/x/term"
+
+	"github.com/countersign-proxy/countersign/config"
+	"github.com/countersign-proxy/countersign/identity"
+)
+
+func newServe(a *app) *cobra.Command {
+	var health bool
+	c := &cobra.Command{
+		Use:   "serve [--config F]",
+		Short: "Run the proxy",
+		Long: "Run the proxy until it is told to stop. SIGHUP and changes of the configuration file\n" +
+			"reload it, as a whole or not at all. SIGTERM and SIGINT let running requests end first.",
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			if health {
+				return a.checkHealth(c.Context())
+			}
+			return a.serve(c.Context())
+		},
+	}
+	c.Flags().BoolVar(&health, "health", false, "ask the running proxy of this configuration whether it is ready, and exit")
+	return c
+}
+
+func (a *app) serve(ctx context.Context) error {
+	cfg, err := a.load()
+	if err != nil {
+		return err
+	}
+	if err := notThroughItself(cfg, a.getenv); err != nil {
+		return err
+	}
+	logger, err := newLogger(cfg.Log, a.stderr, "")
+	if err != nil {
+		return err
+	}
+	defer func() { _ = logger.Sync() }() // standard error of a terminal cannot be synced
+	p, err := newProxy(ctx, cfg, newGrants(cfg, a.getenv), proxyOptions{Audit: auditOptions(cfg), Log: logger, Getenv: a.getenv})
+	if err != nil {
+		return err
+	}
+	failed := make(chan error, 8)
+	fail := func(err error) {
+		select {
+		case failed <- err:
+		default:
+		}
+	}
+	if err := p.listen(ctx, fail); err != nil {
+		return errors.Join(err, p.shutdown(ctx))
+	}
+	if err := a.announce(p); err != nil {
+		return errors.Join(err, p.shutdown(ctx))
+	}
+
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	changes := make(chan struct{}, 1)
+	if cfg.Path != "" {
+		go func() {
+			err := config.Watch(ctx, cfg.Files(), config.WatchOptions{}, func() []string {
+				select {
+				case changes <- struct{}{}:
+				default: // one is waiting already
+				}
+				return p.engine.Load().cfg.Files()
+			})
+			if err != nil && ctx.Err() == nil {
+				logger.Warn("the configuration file is not watched; send SIGHUP to reload it", zap.Error(err))
+			}
+		}()
+	}
+	stop := make(chan os.Signal, 2)
+	signal.Notify(stop, stopSignals...)
+	hangup := make(chan os.Signal, 1)
+	notifyHangup(hangup)
+	defer signal.Stop(stop)
+	defer signal.Stop(hangup)
+	for {
+		select {
+		case <-hangup:
+			if err := p.audit.Reopen(); err != nil {
+				logger.Error("the audit record cannot be opened again", zap.Error(err))
+			}
+			a.reload(ctx, p)
+		case <-changes:
+			a.reload(ctx, p)
+		case err := <-failed:
+			return errors.Join(err, p.stop(cfg))
+		case s := <-stop:
+			logger.Info("stopping: waiting for requests to end", zap.String("signal", s.String()))
+			go func() {
+				<-stop
+				logger.Warn("stopping at once")
+				os.Exit(exitFailure)
+			}()
+			return p.stop(cfg)
+		case <-ctx.Done():
+			return p.stop(cfg)
+		}
+	}
+}
+
+// stop drains for as long as the configuration allows.
+func (p *proxy) stop(cfg *config.Config) error {
+	ctx, cancel := context.WithTimeout(context.Background(), cfg.Limits.DrainTimeout)
+	defer cancel()
+	err := p.shutdown(ctx)
+	if errors.Is(err, context.DeadlineExceeded) {
+		p.log.Warn("requests were cut off at the end of limits.drain_timeout")
+		return nil
+	}
+	return err
+}
+
+// listen opens every listener of the configuration, or none.
+func (p *proxy) listen(ctx context.Context, failed func(error)) (err error) {
+	cfg := p.engine.Load().cfg
+	var opened []net.Listener
+	defer func() {
+		if err != nil {
+			for _, l := range opened {
+				_ = l.Close()
+			}
+		}
+	}()
+	open := func(key, address string) (net.Listener, error) {
+		if address == "" {
+			return nil, nil
+		}
+		l, err := listen(ctx, key, address)
+		if err != nil {
+			return nil, err
+		}
+		if cfg.TLS.Enabled() && !config.LoopbackAddress(address) {
+			certificate, err := tls.LoadX509KeyPair(cfg.TLS.CertFile, cfg.TLS.KeyFile)
+			if err != nil {
+				return nil, errors.Join(fmt.Errorf("tls: %w", err), l.Close())
+			}
+			l = tls.NewListener(l, &tls.Config{Certificates: []tls.Certificate{certificate}, MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}})
+		}
+		opened = append(opened, l)
+		return l, nil
+	}
+	listeners := map[string]net.Listener{}
+	for _, x := range []struct{ key, address string }{
+		{"listen", cfg.Listen}, {"endpoint.listen", cfg.Endpoint.Listen},
+		{"admin.listen", cfg.Admin.Listen}, {"metrics.listen", cfg.Metrics.Listen},
+	} {
+		if listeners[x.key], err = open(x.key, x.address); err != nil {
+			return err
+		}
+	}
+	if l := listeners["listen"]; l != nil {
+		p.addresses.proxy = l.Addr().String()
+		p.serveProxy(l, failed)
+	}
+	if l := listeners["endpoint.listen"]; l != nil {
+		p.addresses.endpoint = l.Addr().String()
+		p.serveWith("endpoint", l, p.endpointServer(), failed)
+	}
+	if l := listeners["admin.listen"]; l != nil {
+		p.addresses.admin = l.Addr().String()
+		p.serve("admin", l, p.admin(nil), failed)
+	}
+	if l := listeners["metrics.listen"]; l != nil {
+		p.serve("metrics", l, p.admin(nil), failed)
+	}
+	return nil
+}
+
+// reload reads the configuration again and takes it up, or says why not.
+func (a *app) reload(ctx context.Context, p *proxy) {
+	cfg, err := a.load()
+	if err == nil {
+		for _, key := range needRestart(p.engine.Load().cfg, cfg) {
+			p.log.Warn("this setting takes effect after a restart", zap.String("key", key))
+		}
+		err = p.reload(ctx, cfg)
+	}
+	if err == nil {
+		err = p.reloadAuthority()
+	}
+	if err != nil {
+		p.log.Error("the new configuration is not used; the one before stays in force", zap.Error(err))
+		return
+	}
+	p.log.Info("configuration reloaded")
+}
+
+// needRestart names the settings that differ and that a reload cannot change.
+func needRestart(before, after *config.Config) []string {
+	var keys []string
+	for _, x := range []struct {
+		key  string
+		same bool
+	}{
+		{"listen", before.Listen == after.Listen},
+		{"endpoint.listen", before.Endpoint == after.Endpoint},
+		{"admin.listen", before.Admin.Listen == after.Admin.Listen},
+		{"metrics.listen", before.Metrics == after.Metrics},
+		{"tls", before.TLS == after.TLS},
+		{"state_dir", before.StateDir == after.StateDir},
+		{"audit", before.Audit == after.Audit},
+		{"log", before.Log == after.Log},
+	} {
+		if !x.same {
+			keys = append(keys, x.key)
+		}
+	}
+	return keys
+}
+
+// announce says what users need to know: where the proxy is, how it is trusted,
+// and, to a terminal, keys that are ready to paste.
+func (a *app) announce(p *proxy) error {
+	e := p.engine.Load()
+	trust, err := a.publishTrust(p, e.cfg)
+	if err != nil {
+		return err
+	}
+	fields := []zap.Field{zap.String("proxy", p.addresses.proxy), zap.String("admin", p.addresses.admin), zap.String("ca_bundle", trust.Bundle),
+		zap.Strings("roles", e.grants.order)}
+	if p.addresses.endpoint != "" {
+		fields = append(fields, zap.String("endpoint", p.addresses.endpoint))
+	}
+	f, isFile := a.stdout.(*os.File)
+	if !isFile || !term.IsTerminal(int(f.Fd())) {
+		p.log.Info("ready; `countersign env` prints settings for clients", fields...)
+		return nil
+	}
+	id, err := e.grants.identity(a.identity)
+	if err != nil {
+		fmt.Fprintf(a.stderr, "countersign listens on %s; `countersign env --identity NAME` prints settings for clients\n", p.addresses.proxy)
+		return nil
+	}
+	role, err := e.grants.role(id, "")
+	if err != nil {
+		return err
+	}
+	creds, err := e.identities.Mint(identity.Grant{Identity: id, Role: role, Expires: time.Now().Add(envLifetime)})
+	if err != nil {
+		return err
+	}
+	s := settings{ProxyURL: proxyURL(e.cfg), Credentials: creds, Trust: trust}
+	fmt.Fprintf(a.stderr, "countersign is ready.\n\n  proxy      %s\n  CA         %s\n", p.addresses.proxy, trust.Bundle)
+	if p.addresses.admin != "" {
+		fmt.Fprintf(a.stderr, "  metrics    http://%s/metrics\n", p.addresses.admin)
+	}
+	fmt.Fprintf(a.stderr, "  roles      %s\n\nPaste into another terminal (role %s, until %s):\n\n", strings.Join(e.grants.order, ", "), role, creds.Expires.Local().Format("15:04"))
+	for _, v := range s.short() {
+		fmt.Fprintf(a.stderr, "  export %s=%s\n", v.Name, quotePOSIX(v.Value))
+	}
+	fmt.Fprintf(a.stderr, "\n`countersign env` prints all settings, for other shells too.\n\n")
+	return nil
+}
+
+// publishTrust writes the bundles that clients of this proxy use.
+func (a *app) publishTrust(p *proxy, cfg *config.Config) (trustFiles, error) {
+	dir := cfg.CA.Dir
+	t, err := writeTrust(p.authority.Load(), dir, a.getenv)
+	if errors.Is(err, os.ErrPermission) || isReadOnly(err) {
+		// A mounted secret: clients get the bundle by other means (ca export).
+		return trustFiles{Bundle: filepath.Join(dir, "ca.pem")}, nil
+	}
+	return t, err
+}
+
+// checkHealth asks a running proxy whether it is ready: the HEALTHCHECK of an
+// image that has no shell and no curl.
+func (a *app) checkHealth(ctx context.Context) error {
+	cfg, err := a.load()
+	if err != nil {
+		return err
+	}
+	address := cfg.Admin.Listen
+	if cfg.Metrics.Listen != "" {
+		address = cfg.Metrics.Listen
+	}
+	if address == "" {
+		return errors.New("neither admin.listen nor metrics.listen is set, so there is nobody to ask")
+	}
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return err
+	}
+	scheme := "http"
+	transport := &http.Transport{}
+	if cfg.TLS.Enabled() && !config.LoopbackAddress(address) {
+		// The certificate names the proxy as others see it; this request does not
+		// leave the machine and carries nothing.
+		scheme, transport.TLSClientConfig = "https", &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS12}
+	}
+	if host == "" || host == "0.0.0.0" || host == "::" {
+		host = "127.0.0.1"
+	}
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, scheme+"://"+net.JoinHostPort(host, port)+"/readyz", nil)
+	if err != nil {
+		return err
+	}
+	res, err := (&http.Client{Transport: transport}).Do(r)
+	if err != nil {
+		return fmt.Errorf("the proxy does not answer: %w", err)
+	}
+	defer res.Body.Close()
+	if res.StatusCode != http.StatusOK {
+		return fmt.Errorf("the proxy is not ready: %s", res.Status)
+	}
+	return nil
+}
+
+// notThroughItself refuses a way out that leads back in.
+func notThroughItself(cfg *config.Config, getenv func(string) string) error {
+	if cfg.Upstream.Proxy != "" && cfg.Upstream.Proxy != "env" {
+		return nil
+	}
+	for _, name := range []string{"HTTPS_PROXY", "https_proxy"} {
+		v := strings.TrimSuffix(getenv(name), "/")
+		if v != "" && (strings.HasSuffix(v, "//"+cfg.Listen) || v == cfg.Listen) {
+			return fmt.Errorf("%s is %s, which is this proxy itself: its own calls would come back to it; start it from a shell without the settings of `countersign env`", name, v)
+		}
+	}
+	return nil
+}

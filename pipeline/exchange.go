@@ -1,0 +1,324 @@
+package pipeline
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"runtime/debug"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/countersign-proxy/countersign/audit"
+	"github.com/countersign-proxy/countersign/awsapi"
+	"github.com/countersign-proxy/countersign/identity"
+	"github.com/countersign-proxy/countersign/metrics"
+	"github.com/countersign-proxy/countersign/policy"
+	"github.com/countersign-proxy/countersign/rolesession"
+	"github.com/countersign-proxy/countersign/signer"
+)
+
+// exchange is one request on its way, what is known of it so far, and its
+// audit entry. It belongs to the goroutine of its request.
+type exchange struct {
+	p  *Pipeline
+	in *http.Request // a copy of the request as received, whose Body is counted
+	w  *responseWriter
+
+	start     time.Time
+	handed    time.Time     // when the request was handed to the transport; zero: never
+	elsewhere time.Duration // time before that which was spent waiting for STS and for the client's body
+
+	host     awsapi.Host
+	outHost  string // authority to send the request to
+	sig      *signer.Signature
+	grant    identity.Grant
+	secret   string
+	verified *signer.Verified
+	call     *awsapi.Call
+	role     Role
+	account  string // that the role acts in, "" when not known
+	session  rolesession.Session
+
+	body     *countingBody
+	held     []byte // body of an unsigned call that had to be read
+	heldBody bool
+	reserved int64 // of the pipeline's budget
+
+	entry    audit.Entry
+	pending  *audit.Pending
+	upstream error // why the transfer failed, where it did
+	refused  bool
+	done     func() // no longer in flight
+}
+
+// begin starts the record of a request.
+func (p *Pipeline) begin(w http.ResponseWriter, r *http.Request) *exchange {
+	now := p.opt.Now()
+	x := &exchange{p: p, start: time.Now()}
+	x.body = &countingBody{ReadCloser: r.Body}
+	x.in = r.WithContext(context.WithValue(r.Context(), contextKey{}, x))
+	if r.Body != nil && r.Body != http.NoBody {
+		x.in.Body = x.body
+	}
+	x.w = &responseWriter{ResponseWriter: w, method: r.Method}
+	name, _ := splitPort(r.Host)
+	x.entry = audit.Entry{
+		Time: now, RequestID: NewRequestID(), Client: r.RemoteAddr, Method: r.Method,
+		Host: strings.ToLower(name), Decision: audit.Allow,
+	}
+	x.done = p.opt.Metrics.RequestStarted()
+	return x
+}
+
+// NewRequestID returns a random UUID, as AWS request ids look.
+func NewRequestID() string {
+	var b [16]byte
+	_, _ = rand.Read(b[:]) // never fails: crypto/rand crashes the program instead
+	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
+	h := hex.EncodeToString(b[:])
+	return h[:8] + "-" + h[8:12] + "-" + h[12:16] + "-" + h[16:20] + "-" + h[20:]
+}
+
+// name records whose host it is.
+func (x *exchange) name(h awsapi.Host) {
+	x.entry.Service, x.entry.Region = h.Service, h.Region
+}
+
+// describe records what the request asks for.
+func (x *exchange) describe() {
+	c := x.call
+	x.entry.Service = c.Service
+	if c.Service == "" {
+		x.entry.Service = x.host.Service
+	}
+	x.entry.Region, x.entry.Operation = c.Region, c.Operation
+	x.entry.Actions, x.entry.Resources = c.Actions(), c.Resources()
+	if c.Unknown != "" {
+		x.note("not understood: " + c.Unknown)
+	}
+	if c.CredentialTier != "" {
+		x.note("credential tier " + c.CredentialTier)
+	}
+}
+
+// note adds to what the entry says for people.
+func (x *exchange) note(s string) {
+	if x.entry.Error != "" {
+		x.entry.Error += "; "
+	}
+	x.entry.Error += s
+}
+
+func (x *exchange) principal() rolesession.Principal {
+	return rolesession.Principal{Name: x.grant.Identity.Name, Attributes: x.grant.Identity.Attributes}
+}
+
+// query is what the policies are asked.
+func (x *exchange) query(now time.Time) policy.Query {
+	q := policy.Query{
+		Call: x.call, Time: now, UserAgent: x.in.UserAgent(), SecureTransport: true,
+		PrincipalARN: x.role.ARN, PrincipalAccount: x.account,
+		Username: x.grant.Identity.Name, PrincipalTags: x.grant.Identity.Attributes,
+	}
+	if a, err := netip.ParseAddrPort(x.in.RemoteAddr); err == nil {
+		q.SourceIP = a.Addr().Unmap()
+	}
+	return q
+}
+
+// reserve takes memory from the budget that all requests share.
+func (x *exchange) reserve(n int64) error {
+	if !x.p.budget.take(n) {
+		return fmt.Errorf("all memory for held bodies (limits.body_buffer_sum) is in use; try again")
+	}
+	x.reserved += n
+	return nil
+}
+
+// holdBody reads the whole body of a request that carries no signature.
+func (x *exchange) holdBody(limit int64) ([]byte, *refusal) {
+	if x.in.Body == nil || x.in.Body == http.NoBody {
+		return nil, nil
+	}
+	if n := x.in.ContentLength; n > limit {
+		return nil, refuse(awsapi.ErrEntityTooLarge, "too-large", "the body has %d bytes, at most %d can be held (limits.body_buffer)", n, limit)
+	}
+	var buf []byte
+	chunk := make([]byte, 32<<10)
+	for {
+		n, err := x.in.Body.Read(chunk)
+		if n > 0 {
+			if int64(len(buf)+n) > limit {
+				return nil, refuse(awsapi.ErrEntityTooLarge, "too-large", "the body is longer than the %d bytes that can be held (limits.body_buffer)", limit)
+			}
+			if e := x.reserve(int64(n)); e != nil {
+				return nil, refuse(awsapi.ErrThrottled, "no-memory", "%v", e)
+			}
+			buf = append(buf, chunk[:n]...)
+		}
+		if errors.Is(err, io.EOF) {
+			x.held, x.heldBody = buf, true
+			return buf, nil
+		}
+		if err != nil {
+			return nil, refuse(awsapi.ErrInvalidRequest, "incomplete", "the body ended before its end: %v", err)
+		}
+	}
+}
+
+// end completes the record, whatever happened. A panic of the transfer's own
+// (http.ErrAbortHandler: the answer was cut off) goes on; any other costs this
+// request alone.
+func (x *exchange) end() {
+	cause := recover()
+	x.p.budget.give(x.reserved)
+	x.done()
+	e := &x.entry
+	if cause != nil && cause != http.ErrAbortHandler {
+		x.p.opt.Logger.Error("panic while handling a request", zap.String("request_id", e.RequestID),
+			zap.Any("panic", cause), zap.ByteString("stack", debug.Stack()))
+		x.p.opt.Metrics.Panic()
+		e.Decision, e.Reason = audit.Deny, "panic"
+		x.note("fault of countersign; its log has the request id")
+	}
+	if err := x.upstream; err != nil {
+		x.note(describeTransferError(err))
+	}
+	if cause == http.ErrAbortHandler && x.upstream == nil {
+		if x.in.Context().Err() != nil {
+			x.note("the client left")
+		} else {
+			x.note("the answer was cut off")
+		}
+	}
+	if x.verified != nil && !x.refused {
+		if err := x.verified.BodyErr(); err != nil {
+			e.Decision, e.Reason = audit.Deny, string(signatureReason(err))
+			x.note(err.Error())
+			x.p.opt.Metrics.SignatureFailure(string(signatureReason(err)))
+		}
+	}
+	e.Status = x.w.status
+	e.RequestBytes, e.ResponseBytes = x.body.n.Load(), x.w.n
+	e.Duration = time.Since(x.start)
+	here := e.Duration
+	elsewhere := x.elsewhere
+	if x.handed.IsZero() {
+		elsewhere += x.body.waited()
+	} else {
+		here = x.handed.Sub(x.start)
+	}
+	e.Overhead = max(here-elsewhere, 0)
+	if x.pending != nil {
+		x.pending.Finish(*e)
+	} else {
+		_ = x.p.opt.Audit.Write(*e) // its loss is counted by the log
+	}
+	x.p.opt.Metrics.RequestDone(metrics.Request{
+		Role: e.Role, Service: e.Service, Decision: string(e.Decision), Status: e.Status,
+		Duration: e.Duration, Overhead: e.Overhead, RequestBytes: e.RequestBytes, ResponseBytes: e.ResponseBytes,
+	})
+	if cause != nil {
+		if !x.w.wrote && cause != http.ErrAbortHandler {
+			awsapi.WriteError(x.w, x.in, x.host, x.protocol(), awsapi.APIError{Kind: awsapi.ErrInternalFailure,
+				Message: "countersign failed on this request; its log has the request id", RequestID: e.RequestID, Time: x.p.opt.Now()})
+			return
+		}
+		panic(http.ErrAbortHandler)
+	}
+}
+
+// protocol is the wire protocol whose clients are to understand our errors; it
+// is not known before the call is.
+func (x *exchange) protocol() awsapi.Protocol {
+	if x.call != nil {
+		return x.call.Protocol
+	}
+	return awsapi.ProtocolUnknown
+}
+
+// countingBody counts what the client sent, and how long reading waited for it.
+type countingBody struct {
+	io.ReadCloser
+	n    atomic.Int64
+	wait atomic.Int64 // ns
+}
+
+func (b *countingBody) Read(p []byte) (int, error) {
+	start := time.Now()
+	n, err := b.ReadCloser.Read(p)
+	b.wait.Add(int64(time.Since(start)))
+	b.n.Add(int64(n))
+	return n, err
+}
+
+func (b *countingBody) waited() time.Duration { return time.Duration(b.wait.Load()) }
+
+// responseWriter counts the answer and keeps net/http from adding to it.
+type responseWriter struct {
+	http.ResponseWriter
+	method string
+	status int
+	n      int64
+	wrote  bool
+}
+
+// Unwrap lets http.ResponseController reach the connection.
+func (w *responseWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+func (w *responseWriter) WriteHeader(status int) {
+	if status >= 200 || status == http.StatusSwitchingProtocols {
+		if w.wrote {
+			return
+		}
+		w.wrote, w.status = true, status
+		h := w.Header()
+		if _, ok := h["Content-Type"]; !ok {
+			h["Content-Type"] = nil // or net/http would guess one from the body
+		}
+	}
+	w.ResponseWriter.WriteHeader(status)
+}
+
+func (w *responseWriter) Write(p []byte) (int, error) {
+	if !w.wrote {
+		w.WriteHeader(http.StatusOK)
+	}
+	n, err := w.ResponseWriter.Write(p)
+	w.n += int64(n)
+	return n, err
+}
+
+// budget is the memory that held bodies of all requests may take together.
+type budget struct{ left atomic.Int64 }
+
+func (b *budget) take(n int64) bool {
+	for {
+		left := b.left.Load()
+		if n > left {
+			return false
+		}
+		if b.left.CompareAndSwap(left, left-n) {
+			return true
+		}
+	}
+}
+
+func (b *budget) give(n int64) { b.left.Add(n) }
+
+// splitPort cuts the port off an authority.
+func splitPort(authority string) (host, port string) {
+	if h, p, err := net.SplitHostPort(authority); err == nil {
+		return h, p
+	}
+	return strings.TrimSuffix(strings.TrimPrefix(authority, "["), "]"), ""
+}

@@ -1,0 +1,163 @@
+package pipeline
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"log"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/countersign-proxy/countersign/awsapi"
+	"github.com/countersign-proxy/countersign/signer"
+)
+
+// forward streams the request to AWS and the answer back.
+func (p *Pipeline) forward(x *exchange) {
+	target, ok := outgoingURL(x.in.RequestURI, x.outHost)
+	if !ok {
+		x.refuse(refuse(awsapi.ErrInvalidRequest, "target form", "the request target cannot be sent on with the bytes that were signed: "+
+			"it begins with two slashes and holds characters that net/http would escape in another way; escape them with %%XX before signing"))
+		return
+	}
+	x.in.URL = target
+	if x.in.ProtoMajor == 1 {
+		// Without this, net/http reads or closes the rest of an upload once an
+		// answer begins; Kinesis Video PutMedia answers while it is being sent to.
+		_ = http.NewResponseController(x.w).EnableFullDuplex() // only HTTP/1.1 knows it
+	}
+	p.proxy.ServeHTTP(x.w, x.in)
+}
+
+// outgoingURL makes a URL whose path and query go out with exactly the bytes of
+// the request target.
+//
+// net/url keeps the encoding of a path as RawPath when that is a valid encoding
+// of Path; any other bytes need Opaque, which net/http sends verbatim, but takes
+// for an absolute URL when it begins with "//" (net/url.URL.RequestURI).
+func outgoingURL(target, host string) (*url.URL, bool) {
+	path, query, hasQuery := strings.Cut(target, "?")
+	if !strings.HasPrefix(path, "/") {
+		return nil, false
+	}
+	u := &url.URL{Scheme: "https", Host: host, RawQuery: query, ForceQuery: hasQuery && query == ""}
+	if decoded, err := url.PathUnescape(path); err == nil {
+		u.Path, u.RawPath = decoded, path
+		if u.EscapedPath() == path {
+			return u, u.RequestURI() == target
+		}
+	}
+	if strings.HasPrefix(path, "//") {
+		return nil, false
+	}
+	u.Path, u.RawPath, u.Opaque = "", "", path
+	return u, u.RequestURI() == target
+}
+
+// newReverseProxy moves requests and answers. Everything that it changes on the
+// way out is restored in rewrite, before the transport signs.
+func newReverseProxy(p *Pipeline) *httputil.ReverseProxy {
+	return &httputil.ReverseProxy{
+		Rewrite:       rewrite,
+		Transport:     signingTransport{p},
+		FlushInterval: -1, // event streams and long polls must not wait in a buffer
+		BufferPool:    &bufferPool{},
+		ErrorLog:      log.New(io.Discard, "", 0), // what failed is in the record
+		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
+			x := exchangeOf(r.Context())
+			if errors.Is(err, context.Canceled) && r.Context().Err() != nil {
+				x.upstream = err
+				panic(http.ErrAbortHandler) // nobody is there to be answered
+			}
+			x.refuse(x.refuseTransfer(err))
+		},
+		ModifyResponse: func(res *http.Response) error {
+			x := exchangeOf(res.Request.Context())
+			x.entry.AWSRequestID = awsRequestID(res.Header)
+			if x.verified != nil && res.StatusCode >= 400 && x.verified.BodyErr() != nil {
+				// AWS answered a request whose body we cut off. The client is to
+				// hear why.
+				return x.verified.BodyErr()
+			}
+			res.Body = &upstreamBody{ReadCloser: res.Body, x: x}
+			return nil
+		},
+	}
+}
+
+// rewrite restores what ReverseProxy has cleaned up in the copy: the target's
+// bytes, and headers that are part of what was signed.
+func rewrite(pr *httputil.ProxyRequest) {
+	x := exchangeOf(pr.In.Context())
+	pr.Out.URL = x.in.URL
+	pr.Out.Host = x.outHost
+	for _, name := range []string{"Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto"} {
+		if v, ok := pr.In.Header[name]; ok {
+			pr.Out.Header[name] = v
+		}
+	}
+	// ReverseProxy keeps "TE: trailers" only, and net/http sends no other.
+	if x.heldBody {
+		pr.Out.Body = io.NopCloser(bytes.NewReader(x.held))
+		pr.Out.ContentLength = int64(len(x.held))
+	}
+}
+
+// signingTransport signs last, on exactly what goes out.
+type signingTransport struct{ p *Pipeline }
+
+func (t signingTransport) RoundTrip(out *http.Request) (*http.Response, error) {
+	x := exchangeOf(out.Context())
+	if x.verified != nil {
+		if err := signer.Resign(out, x.verified, x.session.Credentials, signer.ResignOptions{Now: t.p.opt.Now, Keys: t.p.keys}); err != nil {
+			return nil, err
+		}
+	}
+	x.elsewhere += x.body.waited()
+	x.handed = time.Now()
+	return t.p.opt.Transport.RoundTrip(out)
+}
+
+// awsRequestID finds the id that AWS gave the request; services spell it in
+// several ways.
+func awsRequestID(h http.Header) string {
+	for _, name := range []string{"X-Amzn-Requestid", "X-Amz-Request-Id", "X-Amz-Cf-Id"} {
+		if v := h.Get(name); v != "" {
+			return v
+		}
+	}
+	return ""
+}
+
+// upstreamBody remembers why an answer ended early.
+type upstreamBody struct {
+	io.ReadCloser
+	x *exchange
+}
+
+func (b *upstreamBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) {
+		b.x.upstream = err
+	}
+	return n, err
+}
+
+// bufferPool lends ReverseProxy its copy buffers.
+type bufferPool struct{ pool sync.Pool }
+
+const copyBuffer = 32 << 10
+
+func (b *bufferPool) Get() []byte {
+	if v, ok := b.pool.Get().(*[]byte); ok {
+		return *v
+	}
+	return make([]byte, copyBuffer)
+}
+
+func (b *bufferPool) Put(p []byte) { b.pool.Put(&p) }

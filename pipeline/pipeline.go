@@ -1,0 +1,483 @@
+// Package pipeline takes one AWS request from the client's signature to the
+// role's, and its answer back.
+//
+// A Pipeline is an http.Handler that reads top to bottom as the way of one
+// request: parse and verify the client's signature, understand the call, judge
+// it, fetch the role's credentials, sign again, stream. It knows nothing of
+// CONNECT, certificates or flags.
+//
+// # What it promises
+//
+// Nothing is signed that was not verified and allowed, and nothing is signed
+// while the record cannot be kept. What goes out is what the client signed:
+// the path and query bytes, the signed headers and the body are never decoded
+// or re-escaped here. Every request ends in exactly one audit entry.
+//
+// # Traps
+//
+//   - net/http decides by the type of Request.Body whether an unread body of an
+//     Expect request may be drained: the original request is never changed, only
+//     a copy of it.
+//   - httputil.ReverseProxy drops signed X-Forwarded-* headers and unparsable
+//     query parameters; they are restored from the request as received.
+//   - A body that turns out not to be the one that was signed is noticed while
+//     it is on its way. The signer withholds its end, the transport then aborts
+//     the request, and only afterwards does the client get its answer.
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"net/http/httputil"
+	"strings"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/countersign-proxy/countersign/audit"
+	"github.com/countersign-proxy/countersign/awsapi"
+	"github.com/countersign-proxy/countersign/identity"
+	"github.com/countersign-proxy/countersign/metrics"
+	"github.com/countersign-proxy/countersign/policy"
+	"github.com/countersign-proxy/countersign/rolesession"
+	"github.com/countersign-proxy/countersign/signer"
+)
+
+// Options is what a Pipeline is made of. Identities, Sessions, Audit and
+// Transport are required.
+type Options struct {
+	// Identities tells who holds the client credentials of a signature.
+	Identities *identity.Store
+	// Sessions makes the credentials that requests are signed with.
+	Sessions *rolesession.Manager
+	// Roles are the configured roles by name. A role that is not here is refused.
+	Roles map[string]Role
+	// Audit receives one entry a request.
+	Audit *audit.Log
+	// Metrics counts; nil counts into collectors that nobody gathers.
+	Metrics *metrics.Metrics
+	// Transport sends what was signed. It must not follow redirects, decompress,
+	// or add headers; see NewTransport.
+	Transport http.RoundTripper
+
+	// Hosts are endpoints to sign for beside those of the tables.
+	Hosts []HostRule
+	// Unsigned lets requests without a signature of ours through, untouched.
+	Unsigned []UnsignedRule
+	// CredentialCalls are operations whose answers carry AWS keys and that are
+	// let through all the same, as "service:Operation", any case.
+	CredentialCalls []string
+
+	// BodyBuffer bounds, in bytes, a body that has to be held in memory before
+	// the decision; 0 is signer.DefaultBodyLimit. BodyBufferSum bounds all of
+	// them together; 0 is 1 GiB.
+	BodyBuffer, BodyBufferSum int64
+	// Chunk and Event bound one signed chunk and one event of a stream; 0 is
+	// the signer's default.
+	Chunk, Event int64
+
+	Now    func() time.Time // nil: time.Now
+	Logger *zap.Logger      // for faults of the proxy itself; nil: none
+}
+
+// Role is what the pipeline needs to know of a configured role.
+type Role struct {
+	ARN string // "" for the source credentials themselves
+	// Policed says that policies may ask for resources, so that the account has
+	// to be known even where STS must be asked for it, once.
+	Policed bool
+	// Judge returns the compiled policies for an identity with the named
+	// boundary ("" for none). An error refuses the request.
+	Judge func(boundary string) (*policy.Set, error)
+	// Report lets denied requests pass and records them as such.
+	Report bool
+}
+
+// HostRule names hosts to sign for that the tables do not know, or that are
+// customers' own. Names are in lower case and without a port.
+type HostRule struct {
+	Match   func(name string) bool
+	Service string // signing name
+	Region  string // "": any of the partition, as the client signs
+}
+
+// UnsignedRule lets requests pass that carry no signature of ours.
+type UnsignedRule struct {
+	Match   func(name string) bool
+	Methods []string // empty: GET and HEAD
+}
+
+// Pipeline handles requests of intercepted hosts. It is immutable after New and
+// safe for concurrent use.
+type Pipeline struct {
+	opt         Options
+	keys        *signer.Keys
+	budget      budget
+	credentials map[string]bool
+	proxy       *httputil.ReverseProxy
+}
+
+// New makes a Pipeline. It fails when something required is missing.
+func New(opt Options) (*Pipeline, error) {
+	switch {
+	case opt.Identities == nil, opt.Sessions == nil, opt.Audit == nil, opt.Transport == nil:
+		return nil, errors.New("pipeline: Identities, Sessions, Audit and Transport are required")
+	}
+	if opt.Now == nil {
+		opt.Now = time.Now
+	}
+	if opt.Metrics == nil {
+		opt.Metrics = metrics.New(metrics.Options{})
+	}
+	if opt.Logger == nil {
+		opt.Logger = zap.NewNop()
+	}
+	if opt.BodyBuffer <= 0 {
+		opt.BodyBuffer = signer.DefaultBodyLimit
+	}
+	if opt.BodyBufferSum <= 0 {
+		opt.BodyBufferSum = 1 << 30
+	}
+	p := &Pipeline{opt: opt, keys: new(signer.Keys), credentials: make(map[string]bool)}
+	p.budget.left.Store(opt.BodyBufferSum)
+	for _, c := range opt.CredentialCalls {
+		p.credentials[strings.ToLower(c)] = true
+	}
+	p.proxy = newReverseProxy(p)
+	return p, nil
+}
+
+// ServeHTTP handles a request whose Host is the AWS host that the client means.
+func (p *Pipeline) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	p.serve(w, r, nil)
+}
+
+// serve is the way of one request. endpoint is nil for requests whose Host is
+// AWS's; otherwise it finds the AWS host for the signature.
+func (p *Pipeline) serve(w http.ResponseWriter, r *http.Request, endpoint func(*signer.Signature) (awsapi.Host, *refusal)) {
+	x := p.begin(w, r)
+	defer x.end()
+
+	if endpoint == nil {
+		if ref := p.findHost(x); ref != nil {
+			x.refuse(ref)
+			return
+		}
+	}
+	sig, ref := p.parse(x)
+	if ref == nil && sig != nil && endpoint != nil {
+		x.host, ref = endpoint(sig)
+		x.outHost = x.host.Name
+		x.name(x.host)
+	}
+	if ref != nil {
+		x.refuse(ref)
+		return
+	}
+	if sig == nil {
+		if ref := p.unsigned(x); ref != nil {
+			x.refuse(ref)
+			return
+		}
+		p.forward(x)
+		return
+	}
+	for _, step := range []func(*exchange) *refusal{
+		p.scope,          // is the signature one for this host, of now?
+		p.identify,       // whose key is it?
+		p.verify,         // did its holder sign this request?
+		p.understand,     // what does the request ask for?
+		p.judge,          // may this identity, under this role, do it?
+		p.record,         // can it be recorded?
+		p.credentialsFor, // what is it to be signed with?
+	} {
+		if ref := step(x); ref != nil {
+			x.refuse(ref)
+			return
+		}
+	}
+	p.forward(x)
+}
+
+// findHost tells whose endpoint the request is addressed to.
+func (p *Pipeline) findHost(x *exchange) *refusal {
+	name, _ := splitPort(x.in.Host)
+	x.outHost = x.in.Host
+	host, verdict := p.lookup(name)
+	x.name(host)
+	if verdict == awsapi.HostAPI {
+		x.host = host
+		return nil
+	}
+	x.host.Name = strings.ToLower(name)
+	if verdict == awsapi.HostUnknown {
+		return refuse(awsapi.ErrAccessDenied, "unknown host", "%s has the shape of an AWS endpoint but is not in countersign's tables, so nothing is signed for it; "+
+			"a rule in `hosts` admits it: {pattern: %q, service: SERVICE, region: REGION}", name, name)
+	}
+	// A host that no table knows is reached only by rules for unsigned requests.
+	for _, u := range p.opt.Unsigned {
+		if u.Match(x.host.Name) {
+			return nil
+		}
+	}
+	return refuse(awsapi.ErrAccessDenied, "foreign host", "%s is not an AWS API endpoint, so nothing is signed for it; a rule in `hosts` admits it if it is yours", name)
+}
+
+// lookup finds a host by the rules, then by the tables.
+func (p *Pipeline) lookup(name string) (awsapi.Host, awsapi.Verdict) {
+	host, verdict := awsapi.LookupHost(name)
+	for _, h := range p.opt.Hosts {
+		if h.Match(strings.ToLower(name)) {
+			return awsapi.HostForRule(name, h.Service, h.Region), awsapi.HostAPI
+		}
+	}
+	return host, verdict
+}
+
+// parse reads the signature without proving it. It returns nil without a
+// refusal when there is none of ours and a rule may let the request pass.
+func (p *Pipeline) parse(x *exchange) (*signer.Signature, *refusal) {
+	sig, err := signer.Parse(x.in)
+	switch {
+	case errors.Is(err, signer.ErrNoSignature):
+		return nil, nil
+	case err != nil:
+		return nil, refuseSignature(err)
+	}
+	x.sig = sig
+	x.entry.Signature = sig.Label()
+	x.entry.AccessKeyID = identity.Mask(sig.AccessKeyID)
+	// A URL that somebody else presigned is not ours to sign, but a rule may
+	// let it pass as it is.
+	if sig.Form == signer.FormQuery && p.unsignedRule(x) && p.foreignKey(sig) {
+		x.sig = nil
+		return nil, nil
+	}
+	return sig, nil
+}
+
+// foreignKey says whether the access key id is none of ours.
+func (p *Pipeline) foreignKey(sig *signer.Signature) bool {
+	_, _, err := p.opt.Identities.Lookup(sig.AccessKeyID, sig.SecurityToken, p.opt.Now())
+	var e *identity.Error
+	return errors.As(err, &e) && (e.Reason == identity.ReasonUnknownKey || e.Reason == identity.ReasonRealKey)
+}
+
+// scope refuses, before any body is read, a signature that is not of now or not
+// for this host.
+func (p *Pipeline) scope(x *exchange) *refusal {
+	if err := signer.CheckTime(x.sig, p.opt.Now(), 0); err != nil {
+		return refuseSignature(err)
+	}
+	return matchScope(x.host, x.sig)
+}
+
+// matchScope holds the credential scope against the host: AWS would take the
+// signature for no other service or region, and neither may we.
+func matchScope(h awsapi.Host, sig *signer.Signature) *refusal {
+	if h.Accepts(sig.Service, sig.Region) {
+		return nil
+	}
+	switch {
+	case sig.Service != h.Service:
+		return refuse(awsapi.ErrScopeMismatch, "scope", "Credential should be scoped to correct service: %q. %s does not serve %q.", h.Service, h.Name, sig.Service)
+	case sig.Region == "":
+		return refuse(awsapi.ErrScopeMismatch, "scope", "%s takes no %s signatures; sign with %s", h.Name, signer.AlgorithmECDSA, signer.AlgorithmHMAC)
+	case h.Region != "":
+		return refuse(awsapi.ErrScopeMismatch, "scope", "Credential should be scoped to a valid region. %s expects %q, the signature says %q.", h.Name, h.Region, sig.Region)
+	}
+	return refuse(awsapi.ErrScopeMismatch, "scope", "Credential should be scoped to a valid region. %s is in partition %q, region %q is not.", h.Name, h.Partition, sig.Region)
+}
+
+// identify finds the holder of the access key id and the secret to verify with.
+func (p *Pipeline) identify(x *exchange) *refusal {
+	grant, secret, err := p.opt.Identities.Lookup(x.sig.AccessKeyID, x.sig.SecurityToken, p.opt.Now())
+	if err != nil {
+		return refuseIdentity(err)
+	}
+	x.grant, x.secret = grant, secret
+	return nil
+}
+
+// verify proves that the holder of the secret signed this request. Only from
+// here on does the audit entry name the identity: before, anybody could have
+// written its key id into a request.
+func (p *Pipeline) verify(x *exchange) *refusal {
+	token := x.sig.SecurityToken
+	v, err := signer.Verify(x.in, x.sig, signer.Secret{AccessKeyID: x.sig.AccessKeyID, SecretAccessKey: x.secret, SessionToken: token}, signer.VerifyOptions{
+		Now: p.opt.Now, BodyLimit: p.opt.BodyBuffer, ChunkLimit: p.opt.Chunk, EventLimit: p.opt.Event,
+		Reserve: x.reserve, Keys: p.keys,
+	})
+	x.secret = ""
+	if err != nil {
+		return refuseSignature(err)
+	}
+	x.verified = v
+	x.entry.AccessKeyID = x.grant.AccessKeyID
+	x.entry.Identity = x.grant.Identity.Name
+	x.entry.Signature = x.sig.Label()
+
+	role, ok := p.opt.Roles[x.grant.Role]
+	if !ok || !x.grant.Identity.HasRole(x.grant.Role) {
+		return refuse(awsapi.ErrAccessDenied, "role", "identity %q may not use a role named %q; `countersign roles` lists those it may use", x.grant.Identity.Name, x.grant.Role)
+	}
+	x.role, x.entry.Role, x.entry.RoleARN = role, x.grant.Role, role.ARN
+	return nil
+}
+
+// understand tells which operation the request asks for, and refuses those that
+// would hand AWS keys to the client.
+func (p *Pipeline) understand(x *exchange) *refusal {
+	var body []byte
+	if awsapi.NeedsBody(x.host, x.in) {
+		var err error
+		if body, err = x.verified.Buffer(p.opt.BodyBuffer); err != nil {
+			return refuseSignature(err)
+		}
+	}
+	region := x.sig.Region
+	if region == "" {
+		region = x.host.Region
+	}
+	if x.role.ARN != "" || x.role.Policed {
+		start := time.Now()
+		x.account = p.opt.Sessions.AccountID(x.in.Context(), x.grant.Role)
+		x.elsewhere += time.Since(start)
+	}
+	x.call = awsapi.Identify(awsapi.Input{Host: x.host, Request: x.in, Body: body, Region: region, AccountID: x.account})
+	x.describe()
+	return p.credentialCall(x)
+}
+
+// credentialCall refuses calls of tier A: their answers carry AWS keys.
+func (p *Pipeline) credentialCall(x *exchange) *refusal {
+	if x.call.CredentialTier != "A" {
+		return nil
+	}
+	name := x.call.Service + ":" + x.call.Operation
+	if x.call.Operation != "" && p.credentials[strings.ToLower(name)] {
+		x.note("credential call let through by configuration")
+		p.opt.Logger.Warn("a call whose answer carries AWS keys is let through, because credential_calls names it",
+			zap.String("call", name), zap.String("identity", x.entry.Identity), zap.String("request_id", x.entry.RequestID))
+		return nil
+	}
+	if x.call.Operation == "" {
+		name = x.call.Service + " call"
+	}
+	return refuse(awsapi.ErrAccessDenied, "credential call", "the answer to %s would carry AWS credentials out of countersign, which never lets them leave; "+
+		"use a configured role instead (`--role`), or name the call in `credential_calls` if the client may really hold the keys", name)
+}
+
+// judge asks the role's policies.
+func (p *Pipeline) judge(x *exchange) *refusal {
+	set, err := x.role.Judge(x.grant.Identity.Boundary)
+	if err != nil {
+		p.opt.Logger.Error("no policies for role", zap.String("role", x.grant.Role), zap.Error(err))
+		return refuse(awsapi.ErrAccessDenied, "policy unavailable", "the policies of role %q cannot be applied, so nothing is allowed: %v", x.grant.Role, err)
+	}
+	d := set.Decide(x.query(p.opt.Now()))
+	x.entry.Reason, x.entry.Policy, x.entry.Statement = string(d.Reason), d.Policy, d.Statement
+	if !d.Allow && x.role.Report {
+		x.entry.Decision = audit.Report
+	} else if !d.Allow {
+		x.entry.Decision = audit.Deny
+	}
+	p.opt.Metrics.PolicyDecision(x.grant.Role, string(x.entry.Decision), string(d.Reason))
+	if x.entry.Decision != audit.Deny {
+		return nil
+	}
+	ref := refuse(awsapi.ErrAccessDenied, string(d.Reason), "%s", d.Message)
+	ref.policy, ref.statement = d.Policy, d.Statement
+	return ref
+}
+
+// record reserves the line of the record. Where the record is required, nothing
+// is signed without.
+func (p *Pipeline) record(x *exchange) *refusal {
+	pending, err := p.opt.Audit.Begin(x.in.Context())
+	if err != nil {
+		r := refuse(awsapi.ErrServiceUnavailable, "audit unavailable", "countersign signs nothing while its audit record cannot be written; its operator finds the cause in its log")
+		r.cause = err
+		return r
+	}
+	x.pending = pending
+	return nil
+}
+
+// credentialsFor fetches the role session.
+func (p *Pipeline) credentialsFor(x *exchange) *refusal {
+	start := time.Now()
+	s, err := p.opt.Sessions.Credentials(x.in.Context(), x.grant.Role, x.principal())
+	x.elsewhere += time.Since(start)
+	if err != nil {
+		return refuseSession(err)
+	}
+	x.session = s
+	x.entry.SessionName = s.SessionName
+	if s.RoleARN != "" {
+		x.entry.RoleARN = s.RoleARN
+	}
+	return nil
+}
+
+// unsigned decides about a request that carries no signature of ours.
+func (p *Pipeline) unsigned(x *exchange) *refusal {
+	if x.entry.Signature == "" {
+		x.entry.Signature = "none"
+	}
+	if !p.unsignedRule(x) {
+		if x.host.Service == "" {
+			return refuse(awsapi.ErrAccessDenied, "foreign host", "%s is not an AWS API endpoint and no rule in `unsigned` names it for %s", x.host.Name, x.in.Method)
+		}
+		return refuse(awsapi.ErrMissingAuthentication, "unsigned", "the request carries no signature; sign it with countersign's client credentials (`countersign env` shows them), "+
+			"or name %s and %s in `unsigned` if it needs none", x.host.Name, x.in.Method)
+	}
+	if x.host.Service != "" {
+		if ref := p.unsignedCall(x); ref != nil {
+			return ref
+		}
+	}
+	x.entry.Reason = "unsigned rule"
+	return p.record(x)
+}
+
+// unsignedCall refuses what hands out AWS keys to whoever asks without a signature.
+func (p *Pipeline) unsignedCall(x *exchange) *refusal {
+	var body []byte
+	if awsapi.NeedsBody(x.host, x.in) {
+		var ref *refusal
+		if body, ref = x.holdBody(p.opt.BodyBuffer); ref != nil {
+			return ref
+		}
+	}
+	x.call = awsapi.Identify(awsapi.Input{Host: x.host, Request: x.in, Body: body, Region: x.host.Region})
+	x.describe()
+	return p.credentialCall(x)
+}
+
+func (p *Pipeline) unsignedRule(x *exchange) bool {
+	for _, u := range p.opt.Unsigned {
+		if u.Match(x.host.Name) && u.matchesMethod(x.in.Method) {
+			return true
+		}
+	}
+	return false
+}
+
+func (u *UnsignedRule) matchesMethod(m string) bool {
+	if len(u.Methods) == 0 {
+		return m == http.MethodGet || m == http.MethodHead
+	}
+	for _, allowed := range u.Methods {
+		if strings.EqualFold(allowed, m) {
+			return true
+		}
+	}
+	return false
+}
+
+// contextKey finds the exchange in the context of the outgoing request.
+type contextKey struct{}
+
+func exchangeOf(ctx context.Context) *exchange { return ctx.Value(contextKey{}).(*exchange) }

@@ -1,0 +1,153 @@
+package pipeline
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+)
+
+// TransportOptions says how AWS is reached. The zero value goes there directly.
+type TransportOptions struct {
+	// RootCAs are trusted to vouch for AWS; nil: the system's.
+	RootCAs *x509.CertPool
+	// Proxy chooses the proxy on the way out, as http.Transport.Proxy does.
+	Proxy func(*http.Request) (*url.URL, error)
+	// Overrides send chosen hosts elsewhere. The first that matches counts.
+	Overrides []Override
+
+	DialTimeout         time.Duration // of one connection; 0 is 10 s
+	TLSHandshakeTimeout time.Duration // 0 is 10 s
+	// ResponseHeaderTimeout is how long AWS may take for the head of an answer
+	// once the request is sent; 0 is 16 minutes, a minute more than the longest
+	// call (a synchronous Lambda invocation).
+	ResponseHeaderTimeout time.Duration
+	IdleTimeout           time.Duration // of kept connections; 0 is 90 s
+	MaxResponseHeader     int64         // bytes; 0 is 1 MiB
+}
+
+// Override sends the connections for some hosts to another address. Host name,
+// SNI, signature and headers stay those of AWS.
+type Override struct {
+	Match   func(name string) bool // host names in lower case, without a port
+	Address string                 // host:port, connected to directly
+	RootCAs *x509.CertPool         // nil: those of TransportOptions
+	TLS     bool                   // false: plain HTTP
+}
+
+// Transport reaches AWS. It adds no header, follows no redirect and decompresses
+// nothing. HTTP/2 is spoken only for requests that came as HTTP/2, which is to
+// say for calls that stream in both directions.
+type Transport struct {
+	direct    way
+	overrides []overriddenWay
+}
+
+type way struct {
+	h1, h2 *http.Transport
+	plain  bool
+}
+
+type overriddenWay struct {
+	match func(string) bool
+	way
+}
+
+// idlePerHost keeps enough connections for a terraform run or an upload with
+// many parts; net/http's own default of 2 would dial anew for most requests.
+const idlePerHost = 256
+
+// NewTransport makes a Transport. Close it with CloseIdleConnections.
+func NewTransport(opt TransportOptions) *Transport {
+	t := &Transport{direct: newWay(opt, opt.RootCAs, nil)}
+	for _, o := range opt.Overrides {
+		dialer := &net.Dialer{Timeout: orDuration(opt.DialTimeout, 10*time.Second), KeepAlive: 30 * time.Second}
+		address := o.Address
+		override := opt
+		override.Proxy = nil // the address is meant as it stands
+		pool := o.RootCAs
+		if pool == nil {
+			pool = opt.RootCAs
+		}
+		w := newWay(override, pool, func(ctx context.Context, network, _ string) (net.Conn, error) {
+			return dialer.DialContext(ctx, network, address)
+		})
+		w.plain = !o.TLS
+		t.overrides = append(t.overrides, overriddenWay{o.Match, w})
+	}
+	return t
+}
+
+func newWay(opt TransportOptions, roots *x509.CertPool, dial func(context.Context, string, string) (net.Conn, error)) way {
+	if dial == nil {
+		dial = (&net.Dialer{Timeout: orDuration(opt.DialTimeout, 10*time.Second), KeepAlive: 30 * time.Second}).DialContext
+	}
+	maxHeader := opt.MaxResponseHeader
+	if maxHeader <= 0 {
+		maxHeader = 1 << 20
+	}
+	build := func(h2 bool) *http.Transport {
+		var protocols http.Protocols
+		protocols.SetHTTP1(!h2)
+		protocols.SetHTTP2(h2)
+		return &http.Transport{
+			Proxy:                  opt.Proxy,
+			DialContext:            dial,
+			TLSClientConfig:        &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
+			TLSHandshakeTimeout:    orDuration(opt.TLSHandshakeTimeout, 10*time.Second),
+			ResponseHeaderTimeout:  orDuration(opt.ResponseHeaderTimeout, 16*time.Minute),
+			ExpectContinueTimeout:  time.Second,
+			IdleConnTimeout:        orDuration(opt.IdleTimeout, 90*time.Second),
+			MaxIdleConns:           4 * idlePerHost,
+			MaxIdleConnsPerHost:    idlePerHost,
+			MaxResponseHeaderBytes: maxHeader,
+			DisableCompression:     true,
+			WriteBufferSize:        32 << 10,
+			ReadBufferSize:         32 << 10,
+			Protocols:              &protocols,
+		}
+	}
+	return way{h1: build(false), h2: build(true)}
+}
+
+func orDuration(d, standard time.Duration) time.Duration {
+	if d <= 0 {
+		return standard
+	}
+	return d
+}
+
+// RoundTrip implements http.RoundTripper.
+func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
+	name, _ := splitPort(r.URL.Host)
+	w := t.direct
+	for _, o := range t.overrides {
+		if o.match(strings.ToLower(name)) {
+			w = o.way
+			break
+		}
+	}
+	if w.plain {
+		out := *r
+		u := *r.URL
+		u.Scheme = "http"
+		out.URL = &u
+		return w.h1.RoundTrip(&out)
+	}
+	if r.ProtoMajor >= 2 {
+		return w.h2.RoundTrip(r)
+	}
+	return w.h1.RoundTrip(r)
+}
+
+// CloseIdleConnections closes connections that no request uses.
+func (t *Transport) CloseIdleConnections() {
+	for _, w := range append([]overriddenWay{{way: t.direct}}, t.overrides...) {
+		w.h1.CloseIdleConnections()
+		w.h2.CloseIdleConnections()
+	}
+}
