@@ -102,7 +102,7 @@ func appendString(b []byte, s string) []byte {
 		}
 		if c >= utf8.RuneSelf {
 			r, size := utf8.DecodeRuneInString(s[i:])
-			if size > 1 && unicode.IsPrint(r) {
+			if r != utf8.RuneError && unicode.IsPrint(r) {
 				i += size
 				continue
 			}
@@ -148,7 +148,7 @@ func encodedRune(s string) (out, in int) {
 	}
 	r, size := utf8.DecodeRuneInString(s)
 	switch {
-	case size > 1 && unicode.IsPrint(r):
+	case r != utf8.RuneError && unicode.IsPrint(r):
 		return size, size
 	case r > 0xffff:
 		return 12, size

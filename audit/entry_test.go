@@ -238,7 +238,7 @@ func TestLinesReadError(t *testing.T) {
 	}
 }
 
-func FuzzLine(f *testing.F) {
+func FuzzEntry(f *testing.F) {
 	f.Add("plain", "\x1b\n\xff", 3, int64(1))
 	f.Add("AKIAIOSFODNN7EXAMPLE", "\u202e\U000e0041", 4000, int64(math.MaxInt64))
 	f.Fuzz(func(t *testing.T, a, b string, n int, d int64) {
@@ -269,7 +269,7 @@ func FuzzLine(f *testing.F) {
 			t.Fatalf("%v: %s", err, line)
 		}
 		// Writing what was read changes nothing more, but for what was cut.
-		if again := once.AppendJSON(nil); string(again) != string(line) && len(line) < 300 {
+		if again := once.AppendJSON(nil); string(again) != string(line) && !strings.Contains(string(line), "…(+") {
 			t.Fatalf("%s\n%s", line, again)
 		}
 	})
