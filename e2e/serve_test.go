@@ -46,6 +46,11 @@ var clientKeys = map[string]aws.Credentials{
 // level key in more replaces the one of that name.
 func serve(t testing.TB, u *upstream, more string) *proxy {
 	t.Helper()
+	return serveWith(t, u, more, nil)
+}
+
+func serveWith(t testing.TB, u *upstream, more string, env []string) *proxy {
+	t.Helper()
 	dir := t.TempDir()
 	p := &proxy{
 		config:  filepath.Join(dir, "countersign.yaml"),
@@ -60,6 +65,7 @@ func serve(t testing.TB, u *upstream, more string) *proxy {
 			t.Fatal(err)
 		}
 	}
+	p.env = append(p.env, env...)
 	var failures []error
 	for range 3 {
 		var err error
