@@ -84,7 +84,7 @@ func (p *authParams) read(query string) *Error {
 			}
 		}
 		switch c := len(name); {
-		case c < 10 || c > 20:
+		case c < len(paramDate) || c > len(paramS3Session):
 			continue
 		case name[0]|0x20 == 'a':
 			if strings.EqualFold(name, "AWSAccessKeyId") {
