@@ -35,5 +35,8 @@ ENV HOME=/var/lib/countersign \
 USER 65532:65532
 VOLUME /var/lib/countersign
 EXPOSE 8800 8801
+# Asks the admin listener of the same configuration; there is no shell or curl.
+HEALTHCHECK --interval=10s --timeout=3s --start-period=5s \
+  CMD ["/usr/local/bin/countersign", "serve", "--health"]
 ENTRYPOINT ["/usr/local/bin/countersign"]
 CMD ["serve"]
