@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -82,7 +83,7 @@ func (a *app) demo(ctx context.Context, keep bool) (err error) {
 		return err
 	}
 	g := newGrants(cfg, a.getenv)
-	pair, err := identity.NewPair(nil, localIdentity, "demo")
+	pair, err := identity.NewPair(rand.Reader, localIdentity, "demo")
 	if err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"net"
@@ -69,7 +70,7 @@ func (a *app) exec(ctx context.Context, opt execOptions, args []string) error {
 	if err != nil {
 		return err
 	}
-	pair, err := identity.NewPair(nil, a.identity, role)
+	pair, err := identity.NewPair(rand.Reader, a.identity, role)
 	if err != nil {
 		return err
 	}

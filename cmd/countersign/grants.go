@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto/rand"
 	"fmt"
 	"os"
 	"os/user"
@@ -159,7 +160,7 @@ func sealingKeys(cfg *config.Config) ([]identity.SealingKey, error) {
 		if err := config.MakeStateDir(cfg.StateDir); err != nil {
 			return nil, err
 		}
-		k, err := identity.LoadOrCreateSealingKey(filepath.Join(cfg.StateDir, "sealing.key"), nil)
+		k, err := identity.LoadOrCreateSealingKey(filepath.Join(cfg.StateDir, "sealing.key"), rand.Reader)
 		if err != nil {
 			return nil, err
 		}
