@@ -48,9 +48,10 @@ var errBadToken = errors.New("identity: bad session token")
 
 // sealer seals and opens tokens with one sealing key.
 type sealer struct {
-	id   [keyIDSize]byte
-	prk  []byte // HKDF pseudorandom key
-	aead cipher.AEAD
+	id         [keyIDSize]byte
+	additional []byte // what a token's tag binds beside the record: prefix and key id
+	prk        []byte // HKDF pseudorandom key
+	aead       cipher.AEAD
 }
 
 func newSealer(secret []byte) (*sealer, error) {
@@ -70,7 +71,7 @@ func newSealer(secret []byte) (*sealer, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &sealer{id: [keyIDSize]byte(id), prk: prk, aead: aead}, nil
+	return &sealer{id: [keyIDSize]byte(id), additional: append([]byte(tokenPrefix), id...), prk: prk, aead: aead}, nil
 }
 
 // pair derives the access key id (80 bits in base32) and the secret (200 bits in
@@ -83,9 +84,6 @@ func (s *sealer) pair(nonce []byte) (accessKeyID, secret string, err error) {
 	return keyPrefix + base32Alphabet.EncodeToString(out[:10]),
 		strings.ToLower(base32Alphabet.EncodeToString(out[10:])), nil
 }
-
-// additional is the data that a token's tag binds beside the record.
-func (s *sealer) additional() []byte { return append([]byte(tokenPrefix), s.id[:]...) }
 
 // seal makes the credentials for a record.
 func (s *sealer) seal(rand io.Reader, record []byte) (Credentials, error) {
@@ -102,7 +100,7 @@ func (s *sealer) seal(rand io.Reader, record []byte) (Credentials, error) {
 	if err != nil {
 		return Credentials{}, err
 	}
-	buf = s.aead.Seal(buf, nonce, record, s.additional())
+	buf = s.aead.Seal(buf, nonce, record, s.additional)
 	return Credentials{
 		AccessKeyID:     id,
 		SecretAccessKey: secret,
@@ -114,7 +112,7 @@ func (s *sealer) seal(rand io.Reader, record []byte) (Credentials, error) {
 // would not have written.
 func tokenBytes(token string) (raw []byte, ok bool) {
 	text, found := strings.CutPrefix(token, tokenPrefix)
-	if !found || len(token) > MaxTokenLength || strings.ContainsAny(text, "\r\n") {
+	if !found || len(token) > MaxTokenLength || strings.IndexByte(text, '\n') >= 0 || strings.IndexByte(text, '\r') >= 0 {
 		return nil, false
 	}
 	raw, err := strictBase64.DecodeString(text)
@@ -136,7 +134,7 @@ func open(sealers map[[keyIDSize]byte]*sealer, accessKeyID, token string) (recor
 		return nil, "", errBadToken
 	}
 	nonce := raw[keyIDSize:headSize]
-	record, err = s.aead.Open(nil, nonce, raw[headSize:], s.additional())
+	record, err = s.aead.Open(raw[headSize:headSize], nonce, raw[headSize:], s.additional) // in place: raw is ours
 	if err != nil {
 		return nil, "", errBadToken
 	}
@@ -221,6 +219,7 @@ func (r *reader) texts(count, limit int) []string {
 }
 
 // parseRecord is the inverse of appendRecord; ok is false for any other bytes.
+// The grant's Session is a part of b.
 func parseRecord(b []byte) (g Grant, ok bool) {
 	r := &reader{b: b}
 	issued := r.number(1 << 44)
@@ -244,8 +243,10 @@ func parseRecord(b []byte) (g Grant, ok bool) {
 		}
 	}
 	g.Parents = r.texts(MaxParents, MaxNameLength)
-	if s := r.text(maxRecord); s != "" {
-		g.Session = []byte(s)
+	if n := r.number(uint64(maxRecord)); n > 0 && n <= uint64(len(r.b)) {
+		g.Session, r.b = r.b[:n:n], r.b[n:]
+	} else if n > 0 {
+		r.bad = true
 	}
 	if r.bad || len(r.b) != 0 {
 		return Grant{}, false
