@@ -277,7 +277,6 @@ func (d *decoder) checkLimits(c *Config) {
 		{"tls_timeout", int64(l.TLSTimeout), int64(100 * time.Millisecond), "100ms"},
 		{"response_timeout", int64(l.ResponseTimeout), int64(time.Second), "1s"},
 		{"tunnel_idle_timeout", int64(l.TunnelIdleTimeout), int64(time.Second), "1s"},
-		{"tunnel_lifetime", int64(l.TunnelLifetime), int64(time.Second), "1s"},
 	} {
 		if v.n < v.min {
 			d.problem("limits."+v.key, "it is too small; expected at least %s", v.say)

@@ -233,7 +233,6 @@ type Limits struct {
 	TLSTimeout        time.Duration `key:"tls_timeout"`
 	ResponseTimeout   time.Duration `key:"response_timeout"`
 	TunnelIdleTimeout time.Duration `key:"tunnel_idle_timeout"`
-	TunnelLifetime    time.Duration `key:"tunnel_lifetime"`
 	DrainTimeout      time.Duration `key:"drain_timeout"`
 }
 

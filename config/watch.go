@@ -19,6 +19,10 @@ import (
 type WatchOptions struct {
 	Debounce time.Duration // quiet time after a change before it is reported; default 200 ms
 	Poll     time.Duration // how often files are looked at without being told; default 10 s
+	// Files returns the files to watch, whenever it is time to look; nil: those
+	// given to Watch or returned by onChange. It is for a caller that loads the
+	// configuration some time after onChange has returned.
+	Files func() []string
 
 	ready func() // called when watching has begun, for tests
 }
@@ -77,6 +81,10 @@ func Watch(ctx context.Context, files []string, o WatchOptions, onChange func() 
 		case <-quiet.C:
 			waiting = false
 		}
+		if o.Files != nil {
+			files = o.Files()
+			seen = renew(seen, files)
+		}
 		follow(w, files)
 		now := fingerprints(files)
 		if maps.Equal(now, seen) {
@@ -86,21 +94,25 @@ func Watch(ctx context.Context, files []string, o WatchOptions, onChange func() 
 		if next := onChange(); next != nil {
 			files = next
 			follow(w, files)
-			// What has changed since the look is found by the next one: a file
-			// keeps its fingerprint, a new one gets its first.
-			fresh := fingerprints(files)
-			for f := range fresh {
-				if old, ok := seen[f]; ok {
-					fresh[f] = old
-				}
-			}
-			seen = fresh
+			seen = renew(seen, files)
 		}
 		if !waiting {
 			waiting = true
 			quiet.Reset(o.Debounce)
 		}
 	}
+}
+
+// renew returns the fingerprints to compare with when the files are others: a
+// file that was there keeps its own, so that what has changed since is found by
+// the next look. A new one has none yet and so counts as changed once, since
+// nobody knows what it held when it was loaded.
+func renew(seen map[string]string, files []string) map[string]string {
+	m := make(map[string]string, len(files))
+	for _, f := range files {
+		m[f] = seen[f]
+	}
+	return m
 }
 
 // follow makes w watch the directories of the files and of what they link to,

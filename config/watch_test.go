@@ -141,6 +141,7 @@ func TestWatchFollowsTheFilesOfTheNewConfiguration(t *testing.T) {
 	changes := watching(t, noPoll, func() []string { return []string{second} }, first)
 	write(t, first, "b")
 	expectChange(t, changes)
+	expectChange(t, changes) // the new file: it may have changed since it was loaded
 	write(t, second, "b")
 	expectChange(t, changes)
 }
@@ -177,5 +178,30 @@ func TestWatchPollsWhereNothingTells(t *testing.T) {
 		t.Fatal(err)
 	}
 	write(t, path, "a")
+	expectChange(t, changes)
+}
+
+func TestWatchAsksForTheFiles(t *testing.T) {
+	dir, other := t.TempDir(), t.TempDir()
+	first, second := filepath.Join(dir, "c.yaml"), filepath.Join(other, "policy.json")
+	write(t, first, "a")
+	write(t, second, "a")
+	loaded := make(chan struct{})
+	o := noPoll
+	o.Files = func() []string {
+		select {
+		case <-loaded:
+			return []string{first, second}
+		default:
+			return []string{first}
+		}
+	}
+	changes := watching(t, o, nil, first)
+	write(t, first, "b")
+	expectChange(t, changes)
+	close(loaded) // the new configuration is in force only now
+	write(t, first, "c")
+	expectChange(t, changes)
+	write(t, second, "b")
 	expectChange(t, changes)
 }
