@@ -58,7 +58,10 @@ func (v *Verified) newChunkReader(src io.Reader) *chunkReader {
 	case PayloadChunkedTrailer:
 		r.trailer = &trailerReader{announced: v.sig.trailers}
 	case PayloadUnsignedTrailer:
+		// Only Buffer reads such a body, from memory; some SDKs send it as
+		// one chunk.
 		r.trailer = &trailerReader{}
+		r.limit = int64(len(v.held))
 		return r
 	}
 	r.chain = v.inbound()

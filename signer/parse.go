@@ -354,7 +354,7 @@ func parsePayload(sig *Signature, r *http.Request, p *authParams) *Error {
 // parseStreaming reads the headers that describe an aws-chunked body.
 func parseStreaming(sig *Signature, r *http.Request) *Error {
 	switch sig.Payload {
-	case PayloadChunked, PayloadChunkedTrailer:
+	case PayloadChunked, PayloadChunkedTrailer, PayloadUnsignedTrailer:
 	default:
 		return nil
 	}

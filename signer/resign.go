@@ -370,6 +370,8 @@ func (s *resigning) hashBody() *Error {
 			if v.sig.PayloadHash != emptyHash {
 				return v.refuseBody(errPayload())
 			}
+			out.Body, out.ContentLength = http.NoBody, 0
+			return nil
 		case err != nil:
 			return v.refuseBody(readError(err))
 		}
