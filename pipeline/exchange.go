@@ -285,8 +285,21 @@ func (w *responseWriter) WriteHeader(status int) {
 		if _, ok := h["Content-Type"]; !ok {
 			h["Content-Type"] = nil // or net/http would guess one from the body
 		}
+		restoreCase(h)
 	}
 	w.ResponseWriter.WriteHeader(status)
+}
+
+// restoreCase undoes what net/http's client did to header names whose tails are
+// the user's own: S3 sends the keys of user metadata in lower case, and botocore
+// hands them to the program as they come.
+func restoreCase(h http.Header) {
+	for name, values := range h {
+		if strings.HasPrefix(name, "X-Amz-Meta-") {
+			delete(h, name)
+			h[strings.ToLower(name)] = values
+		}
+	}
 }
 
 func (w *responseWriter) Write(p []byte) (int, error) {
