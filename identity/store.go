@@ -373,3 +373,6 @@ func (s *Store) lookupStatic(c Static, sessionToken string) (Grant, string, erro
 	}
 	return g, c.SecretAccessKey, nil
 }
+
+// MaxLifetime is how long minted credentials may last.
+func (s *Store) MaxLifetime() time.Duration { return s.maxLifetime }

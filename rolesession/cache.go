@@ -95,6 +95,9 @@ func (m *Manager) Session(ctx context.Context, req Request) (Session, error) {
 			return Session{}, badInput(req.Links[0].Role, "A session that needed an MFA code cannot be made again.")
 		}
 	}
+	if req.Base != nil {
+		return Session{}, badInput("", "A session that was made from one that cannot be made again cannot be made again either.")
+	}
 	p, err := resolve(*m.roles.Load(), req)
 	if err != nil {
 		return Session{}, err
@@ -216,7 +219,10 @@ func (m *Manager) Assume(ctx context.Context, req Request) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	return m.assume(ctx, p, req.Links[len(req.Links)-1].Repeatable())
+	if p.base != nil && len(p.calls) != 1 {
+		return Result{}, badInput(p.role, "From a session that cannot be made again, one call at a time can be made.")
+	}
+	return m.assume(ctx, p, req.Links[len(req.Links)-1].Repeatable() && p.base == nil)
 }
 
 func (m *Manager) assume(ctx context.Context, p *plan, repeatable bool) (Result, error) {
@@ -224,9 +230,12 @@ func (m *Manager) assume(ctx context.Context, p *plan, repeatable bool) (Result,
 		return Result{}, badInput(p.role, "The role %q is the source credentials themselves: there is nothing to assume.", p.role)
 	}
 	n := len(p.calls)
-	e, err := m.entry(p, n)
-	if err != nil {
-		return Result{}, err
+	var e *entry
+	if repeatable {
+		var err error
+		if e, err = m.entry(p, n); err != nil {
+			return Result{}, err
+		}
 	}
 	timed, cancel := context.WithTimeout(ctx, m.opt.CallTimeout)
 	defer cancel()
@@ -249,7 +258,13 @@ func (m *Manager) assume(ctx context.Context, p *plan, repeatable bool) (Result,
 
 // make makes the session of call n, with the sessions before it from the cache.
 func (m *Manager) make(ctx context.Context, p *plan, n int, background bool) (Result, error) {
-	base, err := m.session(ctx, p, n-1, background)
+	var base Session
+	var err error
+	if n == 1 && p.base != nil {
+		base = *p.base
+	} else {
+		base, err = m.session(ctx, p, n-1, background)
+	}
 	if err != nil {
 		if ctx.Err() != nil {
 			return Result{}, &Error{Kind: KindUnreachable, Role: p.role, RoleARN: p.calls[n-1].RoleARN,

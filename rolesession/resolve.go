@@ -56,6 +56,7 @@ type plan struct {
 	principal Principal
 	calls     []*call
 	until     time.Time
+	base      *Session // signs the first call; nil: the source credentials do
 }
 
 type key [sha256.Size]byte
@@ -94,17 +95,16 @@ func resolve(roles map[string]*role, req Request) (*plan, error) {
 
 	// The entries that lead to the role, in the order in which they are assumed.
 	var way []*role
-	for r := entry; r.ARN != ""; r = roles[r.Via] {
+	for r := entry; r.ARN != "" && req.Base == nil; r = roles[r.Via] {
 		way = append(way, r)
 		if r.Via == "" {
 			break
 		}
 	}
 	slices.Reverse(way)
-	data := templateData{Identity: req.Principal}
+	data := templateData{Identity: req.Principal, Role: entry.Name}
 	for i, r := range way {
-		data.Role = r.Name
-		c, err := entryCall(r, data)
+		c, err := entryCall(r, templateData{Identity: req.Principal, Role: r.Name})
 		if err != nil {
 			return nil, err
 		}
@@ -118,12 +118,15 @@ func resolve(roles map[string]*role, req Request) (*plan, error) {
 		}
 		p.calls = append(p.calls, c)
 	}
+	if req.Base != nil {
+		p.base = req.Base
+	}
 	if len(way) == 0 && (first.RoleARN != "" || !first.plain()) {
 		return nil, badInput(first.Role, "The role %q is the source credentials themselves: nothing can be asked of it.", first.Role)
 	}
 
 	for _, l := range req.Links[1:] {
-		c, err := chainedCall(entry, data, l, len(p.calls) > 0)
+		c, err := chainedCall(entry, data, l, len(p.calls) > 0 || p.base != nil)
 		if err != nil {
 			return nil, err
 		}

@@ -100,6 +100,10 @@ func (l Link) Repeatable() bool { return l.TokenCode == "" && l.SerialNumber == 
 type Request struct {
 	Principal Principal
 	Links     []Link
+	// Base, if set, is a session that signs the first call in place of the source
+	// credentials: one that cannot be made again, and that the caller kept. The
+	// first link then only names the entry in force. For Assume alone.
+	Base *Session
 	// Until is when nobody will ask for the session any more, such as the expiry
 	// of the client credentials that stand for it. A session that lives until then
 	// is not refreshed. Zero: refresh it for as long as it is used.

@@ -43,7 +43,7 @@ func (m *Manager) client(creds aws.Credentials) *sts.Client {
 // call makes the n-th call of the plan, signed with base.
 func (m *Manager) call(ctx context.Context, p *plan, n int, base Session, background bool) (Result, error) {
 	c := *p.calls[n-1]
-	first := n == 1
+	first := n == 1 && p.base == nil
 	if first && m.sourceIsRole.Load() {
 		c.Duration = min(c.Duration, int32(chainedDuration/time.Second))
 	}
