@@ -103,7 +103,7 @@ func appendFolded(dst []byte, v string, tabs bool) []byte {
 	space := false
 	for i := 0; i < len(v); i++ {
 		c := v[i]
-		if c == ' ' || !tabs && isSpace(c) {
+		if isSpace(c) && !(tabs && c == '\t') {
 			space = true
 			continue
 		}

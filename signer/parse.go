@@ -28,6 +28,15 @@ func Parse(r *http.Request) (*Signature, error) {
 	return sig, nil
 }
 
+func hasControl(s string) bool {
+	for i := 0; i < len(s); i++ {
+		if s[i] < ' ' || s[i] == 0x7f {
+			return true
+		}
+	}
+	return false
+}
+
 // errNone stands for ErrNoSignature among the *Errors.
 var errNone = &Error{}
 
@@ -35,6 +44,11 @@ func parse(r *http.Request) (*Signature, *Error) {
 	path, query, ok := target(r)
 	if !ok {
 		return nil, refuse(ReasonMalformed, "the request target does not begin with a slash: only origin-form targets can be signed")
+	}
+	// A line break would shift the lines of the canonical request. net/http lets
+	// none through; this does not depend on it.
+	if hasControl(r.RequestURI) || hasControl(r.Host) || hasControl(r.Method) {
+		return nil, refuse(ReasonMalformed, "the request line or the Host has control characters")
 	}
 	var params authParams
 	if err := params.read(query); err != nil {

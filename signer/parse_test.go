@@ -173,6 +173,7 @@ func TestParseRefuses(t *testing.T) {
 		{"token nominated", "/", good("Connection", "x-amz-security-token", "X-Amz-Security-Token", "t"), ReasonHopHeader, "x-amz-security-token"},
 		{"Range nominated", "/", good("Connection", "range"), ReasonHopHeader, "range"},
 		{"absolute form", "https://h/", good(), ReasonMalformed, "slash"},
+		{"line break in the path", "/\n", good(), ReasonMalformed, "control"},
 		{"asterisk form", "*", good(), ReasonMalformed, "slash"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
