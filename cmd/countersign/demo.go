@@ -66,7 +66,7 @@ func (a *app) demo(ctx context.Context, keep bool) (err error) {
 		return err
 	}
 	defer aws.Close()
-	dir, err := os.MkdirTemp("", "countersign-demo-")
+	dir, err := a.tempDir(a.getenv("COUNTERSIGN_STATE_DIR"))
 	if err != nil {
 		return err
 	}

@@ -103,7 +103,7 @@ func (a *app) exec(ctx context.Context, opt execOptions, args []string) error {
 	}
 	p.serveProxy(l, func(err error) { logger.Error(err.Error()) })
 
-	dir, err := os.MkdirTemp("", "countersign-")
+	dir, err := a.tempDir(cfg.StateDir)
 	if err != nil {
 		return err
 	}

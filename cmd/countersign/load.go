@@ -3,9 +3,11 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"strings"
 
 	"go.uber.org/zap"
@@ -51,6 +53,20 @@ func (a *app) printJSON(v any) error {
 	e.SetIndent("", "  ")
 	e.SetEscapeHTML(false)
 	return e.Encode(v)
+}
+
+// tempDir makes a private folder for files of one run: below the temporary
+// folder of the system or, where none is writable (an image with a read-only
+// root), below the state directory.
+func (a *app) tempDir(stateDir string) (string, error) {
+	dir, err := os.MkdirTemp("", "countersign-")
+	if err == nil || stateDir == "" {
+		return dir, err
+	}
+	if stateErr := config.MakeStateDir(stateDir); stateErr != nil {
+		return "", errors.Join(err, stateErr)
+	}
+	return os.MkdirTemp(stateDir, "run-")
 }
 
 // listen opens a listener and says what to do when the address is taken.
