@@ -335,6 +335,9 @@ func (p *Pipeline) understand(x *exchange) *refusal {
 		if body, err = x.verified.Buffer(p.opt.BodyBuffer); err != nil {
 			return refuseSignature(err)
 		}
+		if body == nil {
+			body = []byte{} // read, and empty: nil would say that it was not read
+		}
 	}
 	region := x.sig.Region
 	if region == "" {
@@ -449,6 +452,9 @@ func (p *Pipeline) unsignedCall(x *exchange) *refusal {
 		var ref *refusal
 		if body, ref = x.holdBody(p.opt.BodyBuffer); ref != nil {
 			return ref
+		}
+		if body == nil {
+			body = []byte{}
 		}
 	}
 	x.call = awsapi.Identify(awsapi.Input{Host: x.host, Request: x.in, Body: body, Region: x.host.Region})
