@@ -13,7 +13,6 @@ type chain struct {
 	head      string // date and scope, as in every string to sign
 	prev      string // the last signature in hexadecimal, without padding
 	room      []byte
-	hash      [64]byte
 }
 
 func newChain(key *signingKey, algorithm, date string, sc scope, seed string) *chain {
