@@ -201,7 +201,7 @@ func (d *decoder) checkIssuers(c *Config) {
 	for i, is := range c.Issuers {
 		key := index("issuers", i)
 		for j, role := range is.Roles {
-			if _, ok := c.Roles[role]; !ok && !strings.Contains(role, "{{") {
+			if _, ok := c.Roles[role]; !ok && !strings.Contains(role, "{{") && !hasARN(c, role) {
 				d.problem(index(key+".roles", j), "%s", unknownRole(role, c.roleOrder))
 			}
 		}
@@ -288,6 +288,16 @@ func (d *decoder) checkLimits(c *Config) {
 	if c.CA.RotateBefore < time.Hour {
 		d.problem("ca.rotate_before", "%s is too short; expected at least 1h, such as 720h", short(c.CA.RotateBefore))
 	}
+}
+
+// hasARN reports whether a role of the configuration has the ARN.
+func hasARN(c *Config, arn string) bool {
+	for _, r := range c.Roles {
+		if r.ARN != "" && r.ARN == arn {
+			return true
+		}
+	}
+	return false
 }
 
 // short writes a duration without zeros at its end.

@@ -424,6 +424,34 @@ identities: {ci: {roles: [deploy]}}
 	}
 }
 
+// Below a claim the shape is the token's, so templates may go there.
+func TestIssuerTemplatesOfNestedClaims(t *testing.T) {
+	c, err := load(t, t.TempDir(), `
+roles:
+  deploy: {arn: "arn:aws:iam::123456789012:role/Deploy"}
+issuers:
+  - url: https://kubernetes.example.com
+    audience: countersign
+    match: {/kubernetes.io/namespace: [ci, "ci-*"]}
+    attributes: {namespace: '{{ index .Claims "kubernetes.io" "namespace" }}', deep: "{{ .Claims.a.b }}"}
+    roles: ["arn:aws:iam::123456789012:role/Deploy", '{{ if eq .Claims.sub "x" }}deploy{{ end }}']
+`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []Issuer{{
+		URL: "https://kubernetes.example.com", Audience: Strings{"countersign"},
+		Match:    map[string]Strings{"/kubernetes.io/namespace": {"ci", "ci-*"}},
+		Identity: "{{ .Claims.sub }}",
+		Attributes: map[string]string{
+			"namespace": `{{ index .Claims "kubernetes.io" "namespace" }}`, "deep": "{{ .Claims.a.b }}"},
+		Roles: []string{"arn:aws:iam::123456789012:role/Deploy", `{{ if eq .Claims.sub "x" }}deploy{{ end }}`},
+	}}
+	if diff := cmp.Diff(want, c.Issuers); diff != "" {
+		t.Error(diff)
+	}
+}
+
 func TestLoopbackAddress(t *testing.T) {
 	for addr, want := range map[string]bool{
 		"127.0.0.1:1": true, "127.9.9.9:1": true, "[::1]:1": true, "localhost:1": true, "LocalHost:1": true,
