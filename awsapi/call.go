@@ -46,6 +46,13 @@ type Need struct {
 	// ResourceUnknown says that the action applies to resources which the
 	// request does not name in a way that could be understood.
 	ResourceUnknown bool
+	// Patterns are ARNs in which "*" and "?" stand for parts that the request
+	// leaves open: the random suffix of a secret that is given by its name, the
+	// id of an instance that is yet to be made, the path of a role. A Deny that
+	// overlaps with one of them may apply. Where ResourceUnknown is set, the
+	// unknown resources are all within them (if there are any), so that an Allow
+	// which covers each of them whole covers the need.
+	Patterns []string
 	// Conditions are values that hold for this need alone (such as iam:PassedToService);
 	// they win over those of the call. Keys are lower-case.
 	Conditions map[string][]string

@@ -19,7 +19,12 @@ func ProtocolOf(h Host, r *http.Request) Protocol {
 	if r.Header.Get("X-Amz-Target") != "" || strings.HasPrefix(media, "application/x-amz-json-") {
 		return ProtocolJSON
 	}
-	protocols := protocolsOf(h)
+	var protocols []Protocol
+	for _, name := range h.Models {
+		if m := modelNamed(name); m != nil {
+			protocols = append(protocols, m.protocols...)
+		}
+	}
 	form := media == "application/x-www-form-urlencoded"
 	for _, p := range protocols {
 		if (p == ProtocolQuery || p == ProtocolEC2) && (form || len(protocols) == 1 || r.Method == http.MethodGet) {
