@@ -62,6 +62,7 @@ func Check(p *Policy, o CheckOptions) []Finding {
 		s := &p.Statements[i]
 		c.checkActions(s)
 		c.checkResources(s)
+		c.checkVariables(s)
 		c.checkBreadth(s)
 		c.checkFit(s)
 		for j := range s.Conditions {
@@ -199,7 +200,7 @@ func (c *checker) checkBreadth(s *Statement) {
 		c.add(SeveritySecurity, "allow-not-resource", s.resourcePos, s.label, "Allow with NotResource allows every resource that is not listed, in every account")
 	}
 	wide := anyResource || s.Not.Resource
-	if !s.Not.Action && !s.Not.Resource && anyResource && len(s.Conditions) == 0 && s.listsAction("\x00") {
+	if !s.Not.Action && !s.Not.Resource && anyResource && len(s.Conditions) == 0 && s.everyAction() {
 		c.add(SeveritySecurity, "allow-everything", s.actionPos, s.label, "every action on every resource: this is an administrator, and the only statement that lets calls pass that the proxy does not understand")
 	}
 	for _, one := range []struct{ action, key, code, what string }{
@@ -213,10 +214,15 @@ func (c *checker) checkBreadth(s *Statement) {
 			return r.pat.parts == nil && covers(r.pat.text, "arn:aws:iam::\xff:role/\xff")
 		})
 		conditioned := slices.ContainsFunc(s.Conditions, func(k Condition) bool { return k.key == one.key && !k.op.negated && !k.op.ifExists })
-		if roleStar && !conditioned && !s.listsAction("\x00") {
+		if roleStar && !conditioned && !s.everyAction() {
 			c.add(SeveritySecurity, one.code, s.resourcePos, s.label, one.what)
 		}
 	}
+}
+
+// everyAction says whether an entry of Action or NotAction is "*".
+func (s *Statement) everyAction() bool {
+	return slices.ContainsFunc(s.Actions, func(a Action) bool { return a.glob.all() })
 }
 
 // checkReach finds statements that change nothing: an Allow that a Deny without
@@ -229,22 +235,24 @@ func (c *checker) checkReach() {
 		if len(s.Actions) == 0 || len(s.Resources) == 0 {
 			continue
 		}
-		for j := range list {
-			o := &list[j]
-			if i == j || !o.coversStatement(s) {
-				continue
-			}
-			switch {
-			case s.Effect == Allow && o.Effect == Deny:
-				c.add(SeverityWarning, "unreachable-statement", s.Pos, s.label, fmt.Sprintf("statement %s denies everything that this one allows", o.label))
-			case s.Effect != o.Effect, s.coversStatement(o) && i < j:
-				continue
-			default:
-				c.add(SeveritySuggestion, "redundant-statement", s.Pos, s.label, fmt.Sprintf("statement %s says as much without this one", o.label))
-			}
-			break
+		if o := c.coveredBy(i, Deny); o != nil && s.Effect == Allow {
+			c.add(SeverityWarning, "unreachable-statement", s.Pos, s.label, fmt.Sprintf("statement %s denies everything that this one allows", o.label))
+		} else if o := c.coveredBy(i, s.Effect); o != nil {
+			c.add(SeveritySuggestion, "redundant-statement", s.Pos, s.label, fmt.Sprintf("statement %s says as much without this one", o.label))
 		}
 	}
+}
+
+// coveredBy finds another statement of an effect that matches whatever statement i
+// does; of two that are equal, only the later one is covered.
+func (c *checker) coveredBy(i int, effect Effect) *Statement {
+	list := c.policy.Statements
+	for j := range list {
+		if i != j && list[j].Effect == effect && list[j].coversStatement(&list[i]) && (j < i || !list[i].coversStatement(&list[j])) {
+			return &list[j]
+		}
+	}
+	return nil
 }
 
 // coversStatement reports whether o, which has no conditions, matches whatever s matches.
@@ -254,7 +262,7 @@ func (o *Statement) coversStatement(s *Statement) bool {
 	}
 	for i := range s.Actions {
 		if s.Not.Action {
-			if !slices.ContainsFunc(o.Actions, func(a Action) bool { return a.glob.all() }) {
+			if !o.everyAction() {
 				return false
 			}
 			break

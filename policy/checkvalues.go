@@ -191,20 +191,50 @@ func (c *checker) keyNames(key string) []string {
 	return out
 }
 
+// checkVariables finds policy variables whose key does not exist or cannot be known here.
+func (c *checker) checkVariables(s *Statement) {
+	look := func(p *pattern, pos Position) {
+		for _, one := range p.parts {
+			if one.key == "" {
+				continue
+			}
+			if _, known, decided := keyOf(c.opt.Catalog, one.key); decided && !known {
+				msg := fmt.Sprintf("there is no condition key %s to put in place of the variable", one.key)
+				if best := nearest(one.key, c.keyNames(one.key), 4); best != "" {
+					msg += fmt.Sprintf("; did you mean %s?", best)
+				}
+				c.add(SeverityWarning, "unknown-variable", pos, s.label, msg)
+			} else if unknowableHere(one.key) {
+				c.add(SeverityWarning, "variable-never-known", pos, s.label, fmt.Sprintf("the proxy cannot know %s: an Allow that needs its value never applies, a Deny may", one.key))
+			}
+		}
+	}
+	for i := range s.Resources {
+		look(&s.Resources[i].pat, s.Resources[i].Pos)
+	}
+	for i := range s.Conditions {
+		k := &s.Conditions[i]
+		for j := range k.operands {
+			look(&k.operands[j].pattern, k.valuePos[j])
+		}
+	}
+}
+
+// unknowableHere says whether the proxy can never have a value for a key.
+func unknowableHere(key string) bool {
+	prefix, _, _ := strings.Cut(key, ":")
+	if suppliedKeys[key] || identityProvider(prefix) != "" || !beyondRequest(key) {
+		return false
+	}
+	q := Query{Call: &awsapi.Call{}}
+	_, p := newView(&q).find(key)
+	return p == unknowable
+}
+
 // checkKnowable finds conditions whose key the proxy can never have a value for.
 func (c *checker) checkKnowable(s *Statement, k *Condition, known bool) {
-	q := Query{Call: &awsapi.Call{}, SourceIP: netip.IPv4Unspecified()}
-	prefix, _, _ := strings.Cut(k.key, ":")
-	switch {
-	case suppliedKeys[k.key], identityProvider(prefix) != "":
-		return
-	case !beyondRequest(k.key):
-		return
-	case !known && prefix == "aws":
-		return // said already
-	}
-	if _, p := newView(&q).find(k.key); p != unknowable {
-		return
+	if !known && strings.HasPrefix(k.key, "aws:") || !unknowableHere(k.key) {
+		return // the first has been said already
 	}
 	effect := "an Allow with it never applies"
 	if s.Effect == Deny {

@@ -85,7 +85,7 @@ func newRules(policies []*Policy) rules {
 			st := &p.Statements[i]
 			one := &rule{Statement: st, policy: p}
 			one.every = !st.Not.Action && !st.Not.Resource && len(st.Conditions) == 0 &&
-				slices.ContainsFunc(st.Actions, func(a Action) bool { return a.glob.all() }) &&
+				st.everyAction() &&
 				slices.ContainsFunc(st.Resources, func(x Resource) bool { return x.Text == "*" })
 			at := int32(len(r.list))
 			r.list = append(r.list, one)
@@ -119,7 +119,7 @@ func (x *index) add(s *Statement, at int32) {
 	if x.exact == nil {
 		x.exact, x.services = make(map[string][]int32), make(map[string][]wildly)
 	}
-	if slices.ContainsFunc(s.Actions, func(a Action) bool { return a.glob.all() }) {
+	if s.everyAction() {
 		x.any = append(x.any, at)
 		return
 	}

@@ -27,7 +27,6 @@ func (c *Condition) eval(v *view) Truth {
 		return truth(op.negated)
 	}
 	if len(vals) == 1 {
-		// vals may live in the view, which variables of the operands use as well.
 		value := vals[0]
 		t := c.evalOne(v, value)
 		if op.set == forAll && value == "" && t == False {

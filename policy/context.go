@@ -45,8 +45,9 @@ const (
 // concurrent use.
 type view struct {
 	q       *Query
-	need    *awsapi.Need
+	need    *awsapi.Need // set by consider
 	extra   map[string][]string // Query.Extra with lower-case keys
+	seen    []lookup            // what get has found for the need
 	one     [1]string
 	unknown string // the first key whose value was wanted and could not be known
 }
@@ -63,17 +64,48 @@ func newView(q *Query) *view {
 	return v
 }
 
-// get finds the values of a lower-case condition key. The slice is valid until
-// the next call.
+// lookup is the result of one get; statements ask for the same few keys again and again.
+type lookup struct {
+	key  string
+	vals []string
+	p    presence
+}
+
+const maxLookups = 16
+
+// consider turns the view to another need.
+func (v *view) consider(n *awsapi.Need) {
+	if v.need != n {
+		v.need, v.seen = n, v.seen[:0]
+	}
+}
+
+// get finds the values of a lower-case condition key.
 func (v *view) get(key string) ([]string, presence) {
+	for i := range v.seen {
+		if v.seen[i].key == key {
+			v.note(key, v.seen[i].p)
+			return v.seen[i].vals, v.seen[i].p
+		}
+	}
 	vals, p := v.find(key)
 	if p == present && len(vals) == 0 {
 		p = absent
 	}
+	if len(vals) == 1 {
+		vals = []string{vals[0]} // v.one serves the next key as well
+	}
+	if len(v.seen) < maxLookups {
+		v.seen = append(v.seen, lookup{key, vals, p})
+	}
+	v.note(key, p)
+	return vals, p
+}
+
+func (v *view) note(key string, p presence) {
 	if p == unknowable && v.unknown == "" {
 		v.unknown = key
 	}
-	return vals, p
 }
 
 func (v *view) find(key string) ([]string, presence) {

@@ -172,7 +172,7 @@ func targets(n *awsapi.Need) func(func(target) bool) {
 }
 
 func (r *rules) denied(v *view, n *awsapi.Need, t target) (Decision, bool) {
-	v.need = n
+	v.consider(n)
 	possible := Decision{}
 	for c := r.deny.find(r, strings.ToLower(n.Action)); ; {
 		one := c.next()
@@ -191,7 +191,7 @@ func (r *rules) denied(v *view, n *awsapi.Need, t target) (Decision, bool) {
 }
 
 func (r *rules) allowed(v *view, n *awsapi.Need, t target) Decision {
-	v.need = n
+	v.consider(n)
 	missed := Decision{Reason: ReasonImplicitDeny, Action: n.Action, Resource: t.arn}
 	for c := r.allow.find(r, strings.ToLower(n.Action)); ; {
 		one := c.next()
@@ -213,7 +213,7 @@ func (r *rules) allowed(v *view, n *awsapi.Need, t target) Decision {
 // everything, and by every Deny that cannot be ruled out by its conditions. Which
 // actions and resources such a call needs is not known, so neither rules out a Deny.
 func (r *rules) judgeUnknown(v *view) Decision {
-	v.need = nil
+	v.consider(nil)
 	for _, one := range r.list {
 		if one.Effect != Deny || len(one.Actions) == 0 || len(one.Resources) == 0 {
 			continue

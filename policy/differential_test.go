@@ -313,9 +313,10 @@ func generated(n int) []simCase {
 	return out
 }
 
-// simulate runs the other evaluator, a separate program that is installed for tests only.
-func simulate(t *testing.T, list []simCase) []string {
-	modules := os.Getenv("COUNTERSIGN_NODE_MODULES")
+// otherEvaluator finds node and the folder with the evaluator, which is installed for
+// tests only.
+func otherEvaluator(t *testing.T) (node, modules string) {
+	modules = os.Getenv("COUNTERSIGN_NODE_MODULES")
 	node, err := exec.LookPath("node")
 	if modules == "" || err != nil {
 		msg := "needs node, and COUNTERSIGN_NODE_MODULES naming a node_modules folder with @cloud-copilot/iam-simulate"
@@ -328,6 +329,12 @@ func simulate(t *testing.T, list []simCase) []string {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return node, modules
+}
+
+// simulate runs the other evaluator as a program of its own.
+func simulate(t *testing.T, list []simCase) []string {
+	node, modules := otherEvaluator(t)
 	var in bytes.Buffer
 	enc := json.NewEncoder(&in)
 	for i := range list {
@@ -371,6 +378,7 @@ func simulate(t *testing.T, list []simCase) []string {
 // @cloud-copilot/iam-simulate. Every disagreement must have one of the
 // explanations of differences_test.go, and testdata/differences.txt says how often each occurs.
 func TestAgreesWithAnotherEvaluator(t *testing.T) {
+	otherEvaluator(t)
 	list := generated(cases)
 	results := simulate(t, list)
 	counts := make(map[string]int)

@@ -68,7 +68,7 @@ func (s *Set) Explain(q Query) Explanation {
 }
 
 func (s *Set) explainNeed(v *view, n *awsapi.Need, t target) NeedExplanation {
-	v.need = n
+	v.consider(n)
 	out := NeedExplanation{Resource: t.arn}
 	if n != nil {
 		out.Action = n.Action

@@ -152,13 +152,14 @@ func (l *learner) generalise(action string, resources []string) []string {
 		fam := families[key]
 		star := make([]bool, len(fam.members[0]))
 		why := fixed
+		created := l.isCreated(service, strings.TrimPrefix(fam.texts[0], fam.head))
 		bucket := strings.HasPrefix(fam.head, "arn:aws") && strings.HasSuffix(fam.head, ":s3:::")
 		for i, p := range fam.members[0] {
 			if p.vary == fixed {
 				bucket = bucket && !strings.Contains(p.text, "/")
 				continue
 			}
-			if bucket && !l.creates[newBucket] {
+			if bucket && len(l.creates[newBucket]) == 0 {
 				continue // a name out of a space that all accounts share
 			}
 			values := make(map[string]bool)
@@ -169,7 +170,7 @@ func (l *learner) generalise(action string, resources []string) []string {
 			case date:
 				star[i] = true
 			case random:
-				star[i] = l.creates[service] || len(values) >= l.opt.Examples
+				star[i] = created || len(values) >= l.opt.Examples
 			case number:
 				star[i] = len(values) >= l.opt.Examples
 			}

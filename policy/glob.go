@@ -71,8 +71,19 @@ func match(p, s string) bool {
 		if pi < len(p) {
 			switch p[pi] {
 			case star:
-				back, mark = pi, si
-				pi++
+				for pi++; pi < len(p) && p[pi] == star; pi++ {
+				}
+				if pi == len(p) {
+					return true
+				}
+				if p[pi] < segStar { // nothing can match before that byte occurs
+					next := strings.IndexByte(s[si:], p[pi])
+					if next < 0 {
+						return false
+					}
+					si += next
+				}
+				back, mark = pi-1, si
 				continue
 			case question:
 				pi++
@@ -88,6 +99,13 @@ func match(p, s string) bool {
 			return false
 		}
 		mark += size(s[mark:])
+		if c := p[back+1]; c < segStar {
+			next := strings.IndexByte(s[mark:], c)
+			if next < 0 {
+				return false
+			}
+			mark += next
+		}
 		pi, si = back+1, mark
 	}
 	for pi < len(p) && p[pi] == star {

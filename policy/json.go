@@ -81,15 +81,26 @@ func (n *node) member(key string) *member {
 	return nil
 }
 
-// lines finds line and column of an offset.
+// lines finds line and column of an offset. Documents of one long line are common, so
+// characters are counted in advance, once a block.
 type lines struct {
 	src    []byte
-	starts []int
+	starts []int // of lines
+	counts []int // characters before each block
 }
+
+const block = 256
 
 func newLines(src []byte) *lines {
 	l := &lines{src: src, starts: []int{0}}
+	n := 0
 	for i, b := range src {
+		if i%block == 0 {
+			l.counts = append(l.counts, n)
+		}
+		if utf8.RuneStart(b) {
+			n++
+		}
 		if b == '\n' {
 			l.starts = append(l.starts, i+1)
 		}
@@ -97,10 +108,25 @@ func newLines(src []byte) *lines {
 	return l
 }
 
+// characters counts those that start before an offset.
+func (l *lines) characters(off int) int {
+	if len(l.counts) == 0 {
+		return 0
+	}
+	at := min(off/block, len(l.counts)-1)
+	n := l.counts[at]
+	for _, b := range l.src[at*block : off] {
+		if utf8.RuneStart(b) {
+			n++
+		}
+	}
+	return n
+}
+
 func (l *lines) at(off int) Position {
 	off = max(0, min(off, len(l.src)))
 	line := sort.SearchInts(l.starts, off+1) - 1
-	return Position{Line: line + 1, Column: utf8.RuneCount(l.src[l.starts[line]:off]) + 1}
+	return Position{Line: line + 1, Column: l.characters(off) - l.characters(l.starts[line]) + 1}
 }
 
 // tree is a reader of one document: encoding/json's tokens, with places, with

@@ -70,7 +70,7 @@ func Learn(seen []Observation, o LearnOptions) Lesson {
 	if o.Siblings <= 0 {
 		o.Siblings = 20
 	}
-	l := learner{opt: o, resources: make(map[string]map[string]bool), creates: make(map[string]bool), found: make(map[string]*Generalisation)}
+	l := learner{opt: o, resources: make(map[string]map[string]bool), creates: make(map[string][]string), found: make(map[string]*Generalisation)}
 	unknown := make(map[UnknownCall]int)
 	for i := range seen {
 		ob := &seen[i]
@@ -112,7 +112,7 @@ func Learn(seen []Observation, o LearnOptions) Lesson {
 type learner struct {
 	opt       LearnOptions
 	resources map[string]map[string]bool // by action: resources, as policy text
-	creates   map[string]bool            // services of which something is created; for S3 objects, and newBucket
+	creates   map[string][]string        // by service: what is created
 	found     map[string]*Generalisation // by pattern
 	whole     []string                   // actions on resources that could not be told
 	open      bool                       // some account or region was not known
@@ -123,26 +123,56 @@ const newBucket = "s3 bucket"
 // creating are the verbs of actions that make things with new names.
 var creating = []string{"Create", "Run", "Allocate", "Request", "Register", "Start", "Import", "Copy"}
 
-func (l *learner) see(n awsapi.Need) {
-	service, name, ok := strings.Cut(n.Action, ":")
-	if !ok {
+// alsoCreated are things that an action makes besides what it is named after.
+var alsoCreated = map[string][]string{
+	"ec2:RunInstances":    {"volume", "networkinterface", "spotinstancesrequest"},
+	"ec2:AllocateAddress": {"elasticip"},
+	"ec2:CreateFleet":     {"instance", "volume", "networkinterface"},
+}
+
+// made notes what an action creates: the rest of its name behind the verb.
+func (l *learner) made(action string) {
+	service, name, _ := strings.Cut(action, ":")
+	switch action {
+	case "s3:PutObject":
+		l.creates["s3"] = append(l.creates["s3"], "object")
+		return
+	case "s3:CreateBucket":
+		l.creates[newBucket] = append(l.creates[newBucket], "bucket")
 		return
 	}
+	for _, verb := range creating {
+		if thing, ok := strings.CutPrefix(name, verb); ok && service != "s3" {
+			l.creates[service] = append(l.creates[service], strings.ToLower(thing))
+			l.creates[service] = append(l.creates[service], alsoCreated[action]...)
+		}
+	}
+}
+
+// isCreated says whether the log shows that things like a resource are created. The type
+// of a resource is what its name has before the first slash or colon; names without a
+// type belong to services that have one kind of thing.
+func (l *learner) isCreated(service, resource string) bool {
+	if service == "s3" {
+		return len(l.creates["s3"]) > 0
+	}
+	at := strings.IndexAny(resource, "/:")
+	if at < 0 {
+		return len(l.creates[service]) > 0
+	}
+	kind := strings.ToLower(strings.ReplaceAll(resource[:at], "-", ""))
+	return slices.ContainsFunc(l.creates[service], func(thing string) bool { return strings.Contains(thing, kind) })
+}
+
+func (l *learner) see(n awsapi.Need) {
+	if !strings.Contains(n.Action, ":") {
+		return
+	}
+	l.made(n.Action)
 	set := l.resources[n.Action]
 	if set == nil {
 		set = make(map[string]bool)
 		l.resources[n.Action] = set
-	}
-	for _, verb := range creating {
-		if service != "s3" && strings.HasPrefix(name, verb) {
-			l.creates[service] = true
-		}
-	}
-	switch n.Action {
-	case "s3:PutObject":
-		l.creates["s3"] = true
-	case "s3:CreateBucket":
-		l.creates[newBucket] = true
 	}
 	for _, r := range n.Resources {
 		if openResource(r) != nil {

@@ -48,7 +48,7 @@ func (s *Set) because(q *Query, d *Decision) string {
 	if s != nil && s.name != "" {
 		role = "role " + s.name
 	}
-	if d.Policy != "" {
+	if d.Statement != "" {
 		statement = fmt.Sprintf("statement %s of policy %s", d.Statement, d.Policy)
 	}
 	unknown := ""

@@ -291,28 +291,28 @@ func (op *operator) order(c int) Truth {
 }
 
 // matchARN compares as ArnLike does: "each of the six colon-delimited components
-// of the ARN is checked separately". Text that is no ARN on either side matches for
-// certain only when it does not match at all.
+// of the ARN is checked separately". A value that is no ARN is of the wrong type; a
+// policy's text that is none matches for certain only when it cannot match at all.
 func matchARN(pat, value string) Truth {
-	var p, s string
-	pr, vr := pat, value
+	if strings.Count(value, ":") < 5 {
+		return Unknown
+	}
+	if strings.Count(pat, ":") < 5 {
+		return notTrue(match(pat, value) || match(pat+":\xff", value))
+	}
 	for range 5 {
-		var ok bool
-		if p, pr, ok = strings.Cut(pr, ":"); !ok {
-			return notARN(pat, value)
-		}
-		if s, vr, ok = strings.Cut(vr, ":"); !ok {
-			return notARN(pat, value)
-		}
-		if !match(p, s) {
+		p, pr, _ := strings.Cut(pat, ":")
+		v, vr, _ := strings.Cut(value, ":")
+		if !match(p, v) {
 			return False
 		}
+		pat, value = pr, vr
 	}
-	return truth(match(pr, vr))
+	return truth(match(pat, value))
 }
 
-func notARN(pat, value string) Truth {
-	if match(pat, value) || overlap(pat+":\xff", value) {
+func notTrue(maybe bool) Truth {
+	if maybe {
 		return Unknown
 	}
 	return False

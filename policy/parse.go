@@ -2,7 +2,9 @@ package policy
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
+	"slices"
 	"strings"
 	"unicode/utf8"
 )
@@ -50,6 +52,9 @@ func Parse(name string, src []byte) (*Policy, error) {
 	}
 	pol := p.document(root)
 	if len(p.errs) > 0 {
+		slices.SortStableFunc(p.errs, func(a, b *Error) int {
+			return cmp.Or(a.Line-b.Line, a.Column-b.Column)
+		})
 		return nil, p.errs
 	}
 	pol.source = src
