@@ -60,7 +60,7 @@ func sink(t testing.TB, size int64) *recorder {
 			w.Header().Set("Content-Length", strconv.FormatInt(size, 10))
 			io.Copy(w, &zeros{size})
 		}
-	}, false)
+	})
 }
 
 func transfer(client *http.Client, keys aws.Credentials, method string, size int64, hash string) error {

@@ -39,6 +39,9 @@ func TestRunsInTheImage(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(root, "usr/local/bin/countersign"), binary, 0o755); err != nil {
 		t.Fatal(err)
 	}
+	if err := os.Chmod(filepath.Join(root, "tmp"), 0o777|os.ModeSticky); err != nil {
+		t.Fatal(err)
+	}
 	if err := os.Chmod(state, 0o700); err != nil {
 		t.Fatal(err)
 	}

@@ -47,15 +47,26 @@ type recorded struct {
 // answers 200 with an empty body.
 func record(t testing.TB, answer http.HandlerFunc) *recorder {
 	t.Helper()
-	return recordRaw(t, func(w http.ResponseWriter, r *http.Request) {
+	return startRecorder(t, func(w http.ResponseWriter, r *http.Request) {
 		if answer != nil {
 			answer(w, r)
 		}
-	}, true)
+	}, true, "http/1.1")
 }
 
-// recordRaw starts a recorder whose answer reads the body itself, unless drain.
-func recordRaw(t testing.TB, answer http.HandlerFunc, drain bool) *recorder {
+// recordH2 is record with a server that prefers HTTP/2.
+func recordH2(t testing.TB, answer http.HandlerFunc) *recorder {
+	t.Helper()
+	return startRecorder(t, answer, true, "h2", "http/1.1")
+}
+
+// recordRaw starts a recorder whose answer reads the body itself.
+func recordRaw(t testing.TB, answer http.HandlerFunc) *recorder {
+	t.Helper()
+	return startRecorder(t, answer, false, "http/1.1")
+}
+
+func startRecorder(t testing.TB, answer http.HandlerFunc, drain bool, protocols ...string) *recorder {
 	t.Helper()
 	c := &recorder{
 		upstream: upstream{
@@ -100,7 +111,7 @@ func recordRaw(t testing.TB, answer http.HandlerFunc, drain bool) *recorder {
 				answer(w, r)
 			}
 		}),
-		TLSConfig: &tls.Config{Certificates: []tls.Certificate{thePKI(t).certificate}, NextProtos: []string{"http/1.1"}},
+		TLSConfig: &tls.Config{Certificates: []tls.Certificate{thePKI(t).certificate}, NextProtos: protocols},
 	}
 	go server.ServeTLS(listener, "", "")
 	t.Cleanup(func() { server.Close() })

@@ -3,6 +3,7 @@ package e2e
 import (
 	"encoding/json"
 	"maps"
+	"net/http"
 	"slices"
 	"strings"
 	"testing"
@@ -37,8 +38,6 @@ func codes(s3, json, query, ec2 string) []string {
 	return []string{s3, json, query, ec2, json, query}
 }
 
-func same(code string) []string { return slices.Repeat([]string{code}, len(refusalServices)) }
-
 var signatureCodes = codes("SignatureDoesNotMatch", "InvalidSignatureException", "SignatureDoesNotMatch", "AuthFailure")
 
 var refusalTable = map[string]struct {
@@ -61,7 +60,7 @@ var refusalTable = map[string]struct {
 	"scope_of_another_service": {codes("AuthorizationHeaderMalformed", "InvalidSignatureException", "SignatureDoesNotMatch", "AuthFailure"), "", "sqs"},
 	"scope_of_another_region":  {codes("AuthorizationHeaderMalformed", "InvalidSignatureException", "SignatureDoesNotMatch", "AuthFailure"), "", "eu-west-1"},
 	"two_authentications":      {codes("InvalidRequest", "ValidationException", "ValidationError", "InvalidRequest"), "ambiguous", ""},
-	"host_of_another":          {same("421"), "", ""},
+	"host_of_another":          {codes("InvalidRequest", "ValidationException", "ValidationError", "InvalidRequest"), "", "iam.amazonaws.com"},
 	"oversized_body":           {codes("", "RequestEntityTooLargeException", "RequestEntityTooLarge", "RequestEntityTooLarge"), "too-large", ""},
 }
 
@@ -98,38 +97,46 @@ func TestRefusals(t *testing.T) {
 	mark := u.mark(t)
 	outcomes := refusals(t, p.client("ci"))
 	lines := map[string][]auditLine{}
-	for _, line := range readAudit(t, p.audit) {
+	for _, line := range waitForAudit(t, p.audit, len(outcomes)) {
 		lines[line.RequestID] = append(lines[line.RequestID], line)
 		if line.Decision != "deny" {
 			t.Errorf("not denied: %+v", line)
 		}
 	}
 	for _, s := range u.since(t, mark) {
+		// A body that is hashed on its way is found out at its end, and is then
+		// cut off upstream. The role's session was needed for it.
+		if s.Service == "sts" && s.AccessKeyID == u.keys.AccessKeyID || strings.HasPrefix(s.Refused, "RequestTimeout") {
+			continue
+		}
 		t.Errorf("sent upstream: %s %s%s %v", s.Method, s.Host, s.Target, s.header("User-Agent"))
 	}
 	total := 0
 	for name, want := range refusalTable {
 		for i, service := range refusalServices {
-			total++
 			label := name + "." + service
+			if want.codes[i] == "" {
+				continue
+			}
+			total++
 			got, ok := outcomes[label]
 			if !ok {
 				t.Fatalf("%s was not tried", label)
 			}
-			if code := want.codes[i]; code != "" && got.Code != code {
+			if name == "host_of_another" && got.Status != http.StatusMisdirectedRequest {
+				t.Errorf("%s: %+v", label, got)
+			}
+			if code := want.codes[i]; got.Code != code {
 				t.Errorf("%s: code %q, want %q: %+v", label, got.Code, code, got)
 			}
 			if got.Retries != 0 || got.Status < 400 || got.Status >= 500 {
 				t.Errorf("%s: %+v", label, got)
 			}
-			if !strings.Contains(got.Message, want.says) {
+			if !strings.Contains(strings.ToLower(got.Message), strings.ToLower(want.says)) {
 				t.Errorf("%s: the message does not say %q: %q", label, want.says, got.Message)
 			}
 			if strings.Contains(got.Message, "REALKEY2EXAMPLE2") {
 				t.Errorf("%s: the message repeats the real key: %q", label, got.Message)
-			}
-			if name == "host_of_another" {
-				continue // answered before anything of AWS is known
 			}
 			if len(lines[got.RequestID]) != 1 {
 				t.Errorf("%s: %d audit lines for request %q", label, len(lines[got.RequestID]), got.RequestID)
@@ -143,9 +150,6 @@ func TestRefusals(t *testing.T) {
 				t.Errorf("%s: the audit line repeats the real key: %+v", label, line)
 			}
 		}
-	}
-	if got := len(readAudit(t, p.audit)); got != total {
-		t.Errorf("%d audit lines for %d requests", got, total)
 	}
 	if len(outcomes) != total {
 		t.Errorf("%d outcomes for %d cases", len(outcomes), total)
@@ -199,9 +203,7 @@ func TestRoleSessionFailures(t *testing.T) {
 					t.Errorf("sent upstream: %s %s%s", s.Method, s.Host, s.Target)
 				}
 			}
-			if lines := readAudit(t, p.audit); len(lines) != len(outcomes) {
-				t.Errorf("%d audit lines for %d requests", len(lines), len(outcomes))
-			}
+			waitForAudit(t, p.audit, len(outcomes))
 		})
 	}
 }

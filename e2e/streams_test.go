@@ -111,7 +111,7 @@ func TestBothDirectionsAtOnce(t *testing.T) {
 				return
 			}
 		}
-	}, false)
+	})
 	p := serve(t, &upstream.upstream, "")
 	// HTTP/1.1 by hand, since Go's own client does not wait for its upload then.
 	w := p.dial(t, "bucket.s3.us-east-1.amazonaws.com")
@@ -170,12 +170,19 @@ func TestClientThatLeavesCancelsUpstream(t *testing.T) {
 	}
 }
 
-// Clients that speak HTTP/2 get it, and the request upstream is the same.
-func TestHTTP2Clients(t *testing.T) {
-	upstream := record(t, func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "answer") })
+// Hosts with calls that need HTTP/2 offer it to clients and are spoken to in it.
+func TestHTTP2(t *testing.T) {
+	upstream := recordH2(t, func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "answer") })
 	p := serve(t, &upstream.upstream, "")
-	client := p.httpClient(t)
-	response, err := client.Do(unsignedPayload(t, "PUT", objectURL+"/a%5Eb?x=1&a", strings.NewReader("body")))
+	request, err := http.NewRequestWithContext(t.Context(), "POST", "https://bedrock-runtime.us-east-1.amazonaws.com/model/m/invoke", strings.NewReader("{}"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.Header.Set("Content-Type", "application/json")
+	if err := v4.NewSigner().SignHTTP(t.Context(), clientKeys["source"], request, digest([]byte("{}")), "bedrock", region, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	response, err := p.httpClient(t).Do(request)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -185,7 +192,7 @@ func TestHTTP2Clients(t *testing.T) {
 		t.Errorf("%s %s %q, %v", response.Proto, response.Status, body, err)
 	}
 	got := upstream.one(t)
-	if got.Target != "/stream/a%5Eb?x=1&a" || got.Proto != "HTTP/1.1" || got.Body != 4 || got.ContentLength != 4 {
+	if got.Target != "/model/m/invoke" || got.Body != 2 || got.ContentLength != 2 {
 		t.Errorf("arrived as %+v", got)
 	}
 }

@@ -18,6 +18,7 @@ from botocore.compat import get_current_datetime
 from botocore.config import Config
 from botocore.credentials import Credentials
 from botocore.exceptions import BotoCoreError, ClientError
+from botocore.parsers import ResponseParserError
 
 KEY = os.environ["AWS_ACCESS_KEY_ID"]
 SECRET = os.environ["AWS_SECRET_ACCESS_KEY"]
@@ -33,6 +34,8 @@ CALLS = {
     "cloudwatch": lambda c: c.list_dashboards(),
 }
 CASES = {}
+# S3 demands the hash in the head, so its bodies need not be held.
+NOT_TRIED = {"oversized_body.s3"}
 
 
 def case(function):
@@ -76,7 +79,8 @@ class Spoilt:
 
     def call(self, label):
         config = Config(
-            retries={"total_max_attempts": 1}, user_agent_extra="case/" + label,
+            retries={"total_max_attempts": 1},
+            user_agent_extra="case/" + label,
             request_checksum_calculation="when_required",
             s3={"payload_signing_enabled": True}, **self.config,
         )
@@ -85,8 +89,9 @@ class Spoilt:
             **self.credentials,
         )
         if self.before_send:
+            service_id = client.meta.service_model.service_id.hyphenize()
             client.meta.events.register(
-                "before-send." + client.meta.service_model.service_id.hyphenize(),
+                "before-send." + service_id,
                 lambda request, **_: self.before_send(request),
             )
         botocore.auth.get_current_datetime = (
@@ -103,7 +108,7 @@ class Spoilt:
                 "request_id": metadata.get("RequestId", ""),
                 "retries": metadata["RetryAttempts"],
             }
-        except BotoCoreError as error:
+        except (BotoCoreError, ResponseParserError) as error:
             return {"code": type(error).__name__, "message": str(error)}
         return {"code": "", "message": "it was answered"}
 
@@ -242,9 +247,11 @@ def main():
     outcomes = {}
     for name in names:
         for service in CALLS:
+            label = name + "." + service
+            if label in NOT_TRIED:
+                continue
             spoilt = Spoilt(service)
             CASES[name](spoilt)
-            label = name + "." + service
             outcomes[label] = spoilt.call(label)
     print(json.dumps(outcomes, indent=1))
 
