@@ -376,3 +376,6 @@ func (s *Store) lookupStatic(c Static, sessionToken string) (Grant, string, erro
 
 // MaxLifetime is how long minted credentials may last.
 func (s *Store) MaxLifetime() time.Duration { return s.maxLifetime }
+
+// RolesOf returns the roles of a configured identity; nil for any other.
+func (s *Store) RolesOf(name string) []string { return slices.Clone(s.identities[name].Roles) }
