@@ -15,6 +15,11 @@
 // Versions 2 and 3, unknown algorithms, other kinds of authentication) is
 // refused by name.
 //
+// An S3 POST form carries its signature in the body. Where Parse returns
+// [ErrNoSignature] and [IsPost] says that it may be one, [ParsePost] takes the place
+// of Parse; the rest is the same. What such a form does (bucket, key, fields) is in
+// Signature.Post.
+//
 // # What Verify promises
 //
 //   - The signature is that of the request as received: method, RequestURI byte

@@ -137,6 +137,7 @@ func TestParseRefuses(t *testing.T) {
 		{"access key id with a dash", "/", auth("CSIGA", "CSIG-"), ReasonMalformed, "access key id"},
 		{"scope of another day", "/", auth("20260304", "20260305"), ReasonScope, "20260305"},
 		{"date that is none", "/", headers("Authorization", testAuth, "X-Amz-Date", "yesterday"), ReasonMalformed, "yesterday"},
+		{"date with a fraction", "/", headers("Authorization", testAuth, "X-Amz-Date", "20260304T050607.5Z"), ReasonMalformed, "20260304T050607.5Z"},
 		{"two dates", "/", good("X-Amz-Date", date), ReasonAmbiguous, "X-Amz-Date"},
 		{"no date", "/", headers("Authorization", strings.Replace(testAuth, ";x-amz-date", "", 1)), ReasonMalformed, "no X-Amz-Date"},
 		{"date of header and query differ", "/?" + testQ, headers("X-Amz-Date", "20260304T050608Z"), ReasonAmbiguous, "differ"},

@@ -1,6 +1,7 @@
 package signer
 
 import (
+	"errors"
 	"net/http"
 	"strconv"
 	"strings"
@@ -21,7 +22,7 @@ func parseTime(sig *Signature, r *http.Request, p *authParams) *Error {
 	}
 	var e error
 	if text != "" {
-		sig.Time, e = time.Parse(timeFormat, text)
+		sig.Time, e = parseAmzDate(text)
 	} else {
 		if text, err = single(r.Header, "Date"); err != nil {
 			return err
@@ -45,14 +46,25 @@ func parseTime(sig *Signature, r *http.Request, p *authParams) *Error {
 // botocore sends it ("-0000"), or as in X-Amz-Date.
 func parseDate(text string) (time.Time, error) {
 	t, err := http.ParseTime(text)
-	for _, format := range [...]string{time.RFC1123Z, timeFormat} {
-		if err == nil {
-			break
-		}
-		t, err = time.Parse(format, text)
+	if err != nil {
+		t, err = time.Parse(time.RFC1123Z, text)
+	}
+	if err != nil {
+		t, err = parseAmzDate(text)
 	}
 	return t.UTC(), err
 }
+
+// parseAmzDate reads yyyymmddThhmmssZ, and not the fractions of a second that
+// time.Parse would let pass.
+func parseAmzDate(text string) (time.Time, error) {
+	if len(text) != len(timeFormat) {
+		return time.Time{}, errDate
+	}
+	return time.Parse(timeFormat, text)
+}
+
+var errDate = errors.New("not of the form " + timeFormat)
 
 // single returns the one value of a header, "" without one.
 func single(h http.Header, key string) (string, *Error) {

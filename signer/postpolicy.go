@@ -46,7 +46,7 @@ func (f *PostForm) fill(sig *Signature) *Error {
 		sig.SecurityToken, sig.TokenSigned, sig.tokenIn = token, true, tokenParam
 	}
 	var e error
-	if sig.Time, e = time.Parse(timeFormat, f.Fields[fieldDate]); e != nil {
+	if sig.Time, e = parseAmzDate(f.Fields[fieldDate]); e != nil {
 		return refuse(ReasonMalformed, "the date %q is not of the form yyyymmddThhmmssZ", clip(f.Fields[fieldDate]))
 	}
 	if f.Fields[fieldDate][:8] != sig.Date {

@@ -22,7 +22,9 @@ func (s *resigning) signQuery() *Error {
 	if err != nil {
 		return err
 	}
-	s.out.URL.RawQuery = query + "=" + s.seed
+	u := *s.out.URL // which may be the URL of the request that came in
+	u.RawQuery = query + "=" + s.seed
+	s.out.URL = &u
 	return nil
 }
 

@@ -115,8 +115,8 @@ func (f *foreignSigner) once(t *testing.T, rnd *mathrand.Rand, keys *Keys, alter
 	if strings.HasPrefix(f.name, "smithy-go") {
 		u.tame()
 	}
-	if strings.Contains(u.path, "//") && strings.HasPrefix(u.path, "//") || strings.Contains(u.query, "é") && f.form == FormQuery {
-		return
+	if f.form == FormQuery && (strings.HasPrefix(u.path, "//") || strings.Contains(u.query, "é")) {
+		return // the SDK returns a URL that reads otherwise
 	}
 	creds := clientCreds
 	if rnd.IntN(2) == 0 {
