@@ -116,6 +116,14 @@ func (b *pacedBody) leave() {
 	}
 }
 
+// abandoned reports whether the connection would end with this request if the
+// handler read no more; see end.
+func (b *pacedBody) abandoned() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.duplex && !b.eof
+}
+
 // end is called when the handler returns.
 //
 // After EnableFullDuplex, net/http reads the rest of the body behind the

@@ -7,6 +7,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"go.uber.org/zap"
 )
 
 // listener wraps what it accepts into clientConns, and waits while all slots
@@ -24,7 +26,9 @@ func (l *listener) Accept() (net.Conn, error) {
 	select {
 	case s.slots <- struct{}{}:
 	default:
-		s.log.Warn("the limit on connections is reached; new ones wait until others end")
+		if now := time.Now().Unix(); s.full.Swap(now) < now-60 {
+			s.log.Warn("the limit on connections is reached; new ones wait until others end", zap.Int("limit", s.limits.Connections))
+		}
 		select {
 		case s.slots <- struct{}{}:
 		case <-l.closed:

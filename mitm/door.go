@@ -37,7 +37,7 @@ type connect struct {
 // event is an Event about c.
 func (c *connect) event(kind Kind, code, reason string) Event {
 	return Event{
-		Kind: kind, Code: code, Reason: reason,
+		Kind: kind, Code: code, Reason: reason, Route: c.code,
 		Client: c.client, User: c.user, Host: c.target.host, Port: c.target.port,
 		Method: http.MethodConnect, Duration: time.Since(c.started),
 	}

@@ -66,8 +66,9 @@ const (
 type Event struct {
 	Time   time.Time // when it ended
 	Kind   Kind
-	Code   string // a bounded word: Route.Code, or one of the Code constants
+	Code   string // a bounded word: one of the Code constants, or Route.Code of a rejection
 	Reason string // for people
+	Route  string // Route.Code, once there was a decision
 	Client string // the client's address and port
 	User   string // the user of Proxy-Authorization, once checked
 	Host   string // host of the CONNECT (or of the URL, for KindPlain), canonical; may be empty

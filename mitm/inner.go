@@ -189,6 +189,9 @@ func (a *answer) WriteHeader(status int) {
 	// Informational answers precede the real one; 101 is the real one.
 	if status >= 200 || status == http.StatusSwitchingProtocols {
 		a.started = true
+		if status >= 400 && a.body != nil && a.body.abandoned() {
+			a.Header().Set("Connection", "close")
+		}
 	}
 	a.ResponseWriter.WriteHeader(status)
 }

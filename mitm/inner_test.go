@@ -221,6 +221,7 @@ func TestContinueIsSentWhenTheBodyIsRead(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			var calls atomic.Int32
+			answered := make(chan struct{})
 			p := startProxy(t, Options{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				calls.Add(1)
 				if test.read {
@@ -230,6 +231,8 @@ func TestContinueIsSentWhenTheBodyIsRead(t *testing.T) {
 					return
 				}
 				w.WriteHeader(http.StatusForbidden)
+				w.(http.Flusher).Flush()
+				<-answered // the answer does not wait for the body
 			})})
 			c := p.intercepted("host.example:443", "host.example")
 			io.WriteString(c, "PUT / HTTP/1.1\r\nHost: host.example\r\nExpect: 100-continue\r\nContent-Length: 54\r\n\r\n")
@@ -251,6 +254,7 @@ func TestContinueIsSentWhenTheBodyIsRead(t *testing.T) {
 			if got.String() != test.want {
 				t.Errorf("got %q, want %q", got.String(), test.want)
 			}
+			close(answered)
 			if !test.read {
 				// The body comes all the same, and the connection ends without
 				// taking it for a request.
@@ -296,6 +300,15 @@ func TestAnswerBeforeTheBody(t *testing.T) {
 	}
 }
 
+func TestRefusedRequestWhoseBodyNeverComes(t *testing.T) {
+	p := startProxy(t, Options{})
+	c := p.intercepted("host.example:443", "host.example")
+	io.WriteString(c, "PUT / HTTP/1.1\r\nHost: evil.example\r\nContent-Length: 100\r\n\r\nfew")
+	if got := readAll(t, c); !strings.HasPrefix(got, "HTTP/1.1 421 ") { // ends
+		t.Errorf("got %q", got)
+	}
+}
+
 // What is left of a body, or follows a broken one, must not be taken for a
 // request; net/http does not see to that in full duplex.
 func TestFullDuplexWithABodyThatIsNotReadToItsEnd(t *testing.T) {
@@ -337,8 +350,8 @@ func TestFullDuplexWithABodyThatIsNotReadToItsEnd(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if body := readAll(t, resp.Body); resp.StatusCode != 403 || body != "nope" {
-				t.Errorf("got %d %q", resp.StatusCode, body)
+			if body := readAll(t, resp.Body); resp.StatusCode != 403 || body != "nope" || resp.Close == test.reused {
+				t.Errorf("got %d %q, close %v", resp.StatusCode, body, resp.Close)
 			}
 			if test.rest != "" {
 				time.Sleep(50 * time.Millisecond)
@@ -360,6 +373,24 @@ func TestFullDuplexWithABodyThatIsNotReadToItsEnd(t *testing.T) {
 				t.Errorf("the handler saw %q, want %q", got, want)
 			}
 		})
+	}
+}
+
+// An answer that cannot say so ends the connection all the same.
+func TestFullDuplexThatSucceedsWithoutItsBody(t *testing.T) {
+	var calls atomic.Int32
+	p := startProxy(t, Options{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		calls.Add(1)
+		http.NewResponseController(w).EnableFullDuplex()
+		w.WriteHeader(200)
+	})})
+	c := p.intercepted("host.example:443", "host.example")
+	io.WriteString(c, "PUT / HTTP/1.1\r\nHost: host.example\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nGET /smuggled HTTP/1.1\r\nHost: host.example\r\n\r\n")
+	if got := readAll(t, c); strings.Count(got, "HTTP/1.1 ") != 1 || !strings.HasPrefix(got, "HTTP/1.1 200 ") {
+		t.Errorf("got %q", got)
+	}
+	if n := calls.Load(); n != 1 {
+		t.Errorf("the handler was called %d times", n)
 	}
 }
 
@@ -388,6 +419,25 @@ func TestPauseInABody(t *testing.T) {
 			t.Errorf("the body ended in %v", err)
 		}
 	})
+}
+
+// The handshake's limit ends with the handshake.
+func TestAnswerLaterThanTheHandshakeLimit(t *testing.T) {
+	t.Parallel()
+	p := startProxy(t, Options{Limits: Limits{Handshake: time.Second}, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		time.Sleep(1200 * time.Millisecond)
+		io.WriteString(w, "late")
+	})})
+	for _, h2 := range []bool{false, true} {
+		resp, err := p.client(h2).Get("https://host.example/")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if body := readAll(t, resp.Body); body != "late" {
+			t.Errorf("got %q", body)
+		}
+		resp.Body.Close()
+	}
 }
 
 // A handler may rest between reads, and after the body's end, longer than a
@@ -627,7 +677,8 @@ func TestUpgrade(t *testing.T) {
 // Requests under way are answered, new connections are not taken, and idle ones end.
 func TestShutdownDrains(t *testing.T) {
 	called, finish := make(chan struct{}), make(chan struct{})
-	p := startProxy(t, Options{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	// No limit of time ends a connection during this test.
+	p := startProxy(t, Options{Limits: Limits{Handshake: time.Hour, Header: time.Hour, Idle: time.Hour}, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/slow" {
 			close(called)
 			<-finish

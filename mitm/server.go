@@ -34,6 +34,7 @@ type Server struct {
 	localAddrs   func() ([]net.Addr, error)
 
 	draining atomic.Bool
+	full     atomic.Int64 // when Limits.Connections was last seen reached, in Unix seconds
 	stats    counters
 
 	mu      sync.Mutex
