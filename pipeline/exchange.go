@@ -45,13 +45,14 @@ type exchange struct {
 	verified *signer.Verified
 	call     *awsapi.Call
 	role     Role
-	account  string // that the role acts in, "" when not known
-	session  rolesession.Session
+
+	accountID string // that the credentials act in, "" when not known
+	session   rolesession.Session
 
 	body     *countingBody
-	held     []byte // body of an unsigned call that had to be read
-	heldBody bool
-	reserved int64 // of the pipeline's budget
+	bodyRead []byte // the whole body, where understanding the call needed it
+	heldBody bool   // it is that of an unsigned call, and goes out from there
+	reserved int64  // of the pipeline's budget
 
 	entry    audit.Entry
 	pending  *audit.Pending
@@ -118,15 +119,11 @@ func (x *exchange) note(s string) {
 	x.entry.Error += s
 }
 
-func (x *exchange) principal() rolesession.Principal {
-	return rolesession.Principal{Name: x.grant.Identity.Name, Attributes: x.grant.Identity.Attributes}
-}
-
 // query is what the policies are asked.
 func (x *exchange) query(now time.Time) policy.Query {
 	q := policy.Query{
 		Call: x.call, Time: now, UserAgent: x.in.UserAgent(), SecureTransport: true,
-		PrincipalARN: x.role.ARN, PrincipalAccount: x.account,
+		PrincipalARN: x.role.ARN, PrincipalAccount: x.accountID,
 		Username: x.grant.Identity.Name, PrincipalTags: x.grant.Identity.Attributes,
 	}
 	if a, err := netip.ParseAddrPort(x.in.RemoteAddr); err == nil {
@@ -147,12 +144,12 @@ func (x *exchange) reserve(n int64) error {
 // holdBody reads the whole body of a request that carries no signature.
 func (x *exchange) holdBody(limit int64) ([]byte, *refusal) {
 	if x.in.Body == nil || x.in.Body == http.NoBody {
-		return nil, nil
+		return []byte{}, nil
 	}
 	if n := x.in.ContentLength; n > limit {
 		return nil, refuse(awsapi.ErrEntityTooLarge, "too-large", "the body has %d bytes, at most %d can be held (limits.body_buffer)", n, limit)
 	}
-	var buf []byte
+	buf := []byte{}
 	chunk := make([]byte, 32<<10)
 	for {
 		n, err := x.in.Body.Read(chunk)
@@ -166,7 +163,7 @@ func (x *exchange) holdBody(limit int64) ([]byte, *refusal) {
 			buf = append(buf, chunk[:n]...)
 		}
 		if errors.Is(err, io.EOF) {
-			x.held, x.heldBody = buf, true
+			x.heldBody = true
 			return buf, nil
 		}
 		if err != nil {

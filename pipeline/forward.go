@@ -13,8 +13,10 @@ import (
 	"sync"
 	"time"
 
+	"github.com/countersign-proxy/countersign/audit"
 	"github.com/countersign-proxy/countersign/awsapi"
 	"github.com/countersign-proxy/countersign/signer"
+	"github.com/countersign-proxy/countersign/virtualsts"
 )
 
 // forward streams the request to AWS and the answer back.
@@ -84,10 +86,28 @@ func newReverseProxy(p *Pipeline) *httputil.ReverseProxy {
 				// hear why.
 				return x.verified.BodyErr()
 			}
+			if x.guarded(res) {
+				res.Body = virtualsts.Guard(res.Body)
+			}
 			res.Body = &upstreamBody{ReadCloser: res.Body, x: x}
 			return nil
 		},
 	}
+}
+
+// guarded says whether an answer is watched for AWS keys that should not be in
+// it: those of API calls, except where the configuration lets them pass. What S3
+// returns is the customer's own data.
+func (x *exchange) guarded(res *http.Response) bool {
+	if x.call == nil || x.host.S3 || x.call.CredentialTier == "A" {
+		return false
+	}
+	t, _, _ := strings.Cut(strings.ToLower(res.Header.Get("Content-Type")), ";")
+	switch t = strings.TrimSpace(t); t {
+	case "application/json", "text/xml", "application/xml", "application/cbor":
+		return true
+	}
+	return strings.HasPrefix(t, "application/x-amz-json-")
 }
 
 // rewrite restores what ReverseProxy has cleaned up in the copy: the target's
@@ -103,8 +123,8 @@ func rewrite(pr *httputil.ProxyRequest) {
 	}
 	// ReverseProxy keeps "TE: trailers" only, and net/http sends no other.
 	if x.heldBody {
-		pr.Out.Body = io.NopCloser(bytes.NewReader(x.held))
-		pr.Out.ContentLength = int64(len(x.held))
+		pr.Out.Body = io.NopCloser(bytes.NewReader(x.bodyRead))
+		pr.Out.ContentLength = int64(len(x.bodyRead))
 	}
 }
 
@@ -144,6 +164,9 @@ func (b *upstreamBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
 	if err != nil && !errors.Is(err, io.EOF) {
 		b.x.upstream = err
+		if errors.Is(err, virtualsts.ErrCredentials) {
+			b.x.entry.Decision, b.x.entry.Reason = audit.Deny, "credentials in answer"
+		}
 	}
 	return n, err
 }

@@ -42,15 +42,18 @@ import (
 	"github.com/countersign-proxy/countersign/policy"
 	"github.com/countersign-proxy/countersign/rolesession"
 	"github.com/countersign-proxy/countersign/signer"
+	"github.com/countersign-proxy/countersign/virtualsts"
 )
 
-// Options is what a Pipeline is made of. Identities, Sessions, Audit and
+// Options is what a Pipeline is made of. Identities, Sessions, STS, Audit and
 // Transport are required.
 type Options struct {
 	// Identities tells who holds the client credentials of a signature.
 	Identities *identity.Store
 	// Sessions makes the credentials that requests are signed with.
 	Sessions *rolesession.Manager
+	// STS answers the calls that would hand out role sessions.
+	STS *virtualsts.Service
 	// Roles are the configured roles by name. A role that is not here is refused.
 	Roles map[string]Role
 	// Audit receives one entry a request.
@@ -76,6 +79,10 @@ type Options struct {
 	// Chunk and Event bound one signed chunk and one event of a stream; 0 is
 	// the signer's default.
 	Chunk, Event int64
+
+	// Observe is called with each call that may pass, before it is signed; nil:
+	// not. The call must not be changed.
+	Observe func(*awsapi.Call)
 
 	Now    func() time.Time // nil: time.Now
 	Logger *zap.Logger      // for faults of the proxy itself; nil: none
@@ -121,8 +128,8 @@ type Pipeline struct {
 // New makes a Pipeline. It fails when something required is missing.
 func New(opt Options) (*Pipeline, error) {
 	switch {
-	case opt.Identities == nil, opt.Sessions == nil, opt.Audit == nil, opt.Transport == nil:
-		return nil, errors.New("pipeline: Identities, Sessions, Audit and Transport are required")
+	case opt.Identities == nil, opt.Sessions == nil, opt.STS == nil, opt.Audit == nil, opt.Transport == nil:
+		return nil, errors.New("pipeline: Identities, Sessions, STS, Audit and Transport are required")
 	}
 	if opt.Now == nil {
 		opt.Now = time.Now
@@ -176,26 +183,36 @@ func (p *Pipeline) serve(w http.ResponseWriter, r *http.Request, endpoint func(*
 		return
 	}
 	if sig == nil {
-		if ref := p.unsigned(x); ref != nil {
+		switch ref := p.unsigned(x); {
+		case ref != nil:
 			x.refuse(ref)
-			return
+		case x.call != nil && p.opt.STS.Handles(x.call):
+			p.answer(x)
+		default:
+			p.forward(x)
 		}
-		p.forward(x)
 		return
 	}
 	for _, step := range []func(*exchange) *refusal{
-		p.scope,          // is the signature one for this host, of now?
-		p.identify,       // whose key is it?
-		p.verify,         // did its holder sign this request?
-		p.understand,     // what does the request ask for?
-		p.judge,          // may this identity, under this role, do it?
-		p.record,         // can it be recorded?
-		p.credentialsFor, // what is it to be signed with?
+		p.scope,      // is the signature one for this host, of now?
+		p.identify,   // whose key is it?
+		p.verify,     // did its holder sign this request?
+		p.understand, // what does the request ask for?
+		p.judge,      // may this identity, under this role, do it?
+		p.record,     // can it be recorded?
 	} {
 		if ref := step(x); ref != nil {
 			x.refuse(ref)
 			return
 		}
+	}
+	if p.opt.STS.Handles(x.call) {
+		p.answer(x)
+		return
+	}
+	if ref := p.credentialsFor(x); ref != nil { // what is it to be signed with?
+		x.refuse(ref)
+		return
 	}
 	p.forward(x)
 }
@@ -329,33 +346,49 @@ func (p *Pipeline) verify(x *exchange) *refusal {
 // understand tells which operation the request asks for, and refuses those that
 // would hand AWS keys to the client.
 func (p *Pipeline) understand(x *exchange) *refusal {
-	var body []byte
 	if awsapi.NeedsBody(x.host, x.in) {
-		var err error
-		if body, err = x.verified.Buffer(p.opt.BodyBuffer); err != nil {
+		body, err := x.verified.Buffer(p.opt.BodyBuffer)
+		if err != nil {
 			return refuseSignature(err)
 		}
 		if body == nil {
 			body = []byte{} // read, and empty: nil would say that it was not read
 		}
+		x.bodyRead = body
 	}
 	region := x.sig.Region
 	if region == "" {
 		region = x.host.Region
 	}
-	if x.role.ARN != "" || x.role.Policed {
-		start := time.Now()
-		x.account = p.opt.Sessions.AccountID(x.in.Context(), x.grant.Role)
-		x.elsewhere += time.Since(start)
+	if ref := p.account(x); ref != nil {
+		return ref
 	}
-	x.call = awsapi.Identify(awsapi.Input{Host: x.host, Request: x.in, Body: body, Region: region, AccountID: x.account})
+	x.call = awsapi.Identify(awsapi.Input{Host: x.host, Request: x.in, Body: x.bodyRead, Region: region, AccountID: x.accountID})
 	x.describe()
 	return p.credentialCall(x)
 }
 
-// credentialCall refuses calls of tier A: their answers carry AWS keys.
+// account finds out whose resources the call is about. A virtual session may act
+// in another account than its role, and only the session knows.
+func (p *Pipeline) account(x *exchange) *refusal {
+	start := time.Now()
+	defer func() { x.elsewhere += time.Since(start) }()
+	switch {
+	case len(x.grant.Session) > 0:
+		if ref := p.credentialsFor(x); ref != nil {
+			return ref
+		}
+		x.accountID = x.session.AccountID
+	case x.role.ARN != "" || x.role.Policed:
+		x.accountID = p.opt.Sessions.AccountID(x.in.Context(), x.grant.Role)
+	}
+	return nil
+}
+
+// credentialCall refuses calls of tier A, whose answers carry AWS keys, except
+// those that are answered with client credentials.
 func (p *Pipeline) credentialCall(x *exchange) *refusal {
-	if x.call.CredentialTier != "A" {
+	if x.call.CredentialTier != "A" || p.opt.STS.Handles(x.call) {
 		return nil
 	}
 	name := x.call.Service + ":" + x.call.Operation
@@ -388,6 +421,9 @@ func (p *Pipeline) judge(x *exchange) *refusal {
 	}
 	p.opt.Metrics.PolicyDecision(x.grant.Role, string(x.entry.Decision), string(d.Reason))
 	if x.entry.Decision != audit.Deny {
+		if p.opt.Observe != nil {
+			p.opt.Observe(x.call)
+		}
 		return nil
 	}
 	ref := refuse(awsapi.ErrAccessDenied, string(d.Reason), "%s", d.Message)
@@ -408,10 +444,13 @@ func (p *Pipeline) record(x *exchange) *refusal {
 	return nil
 }
 
-// credentialsFor fetches the role session.
+// credentialsFor fetches the role session, or the virtual session's.
 func (p *Pipeline) credentialsFor(x *exchange) *refusal {
+	if x.session.Credentials.HasKeys() {
+		return nil
+	}
 	start := time.Now()
-	s, err := p.opt.Sessions.Credentials(x.in.Context(), x.grant.Role, x.principal())
+	s, err := p.opt.STS.Session(x.in.Context(), x.grant)
 	x.elsewhere += time.Since(start)
 	if err != nil {
 		return refuseSession(err)
@@ -424,40 +463,75 @@ func (p *Pipeline) credentialsFor(x *exchange) *refusal {
 	return nil
 }
 
-// unsigned decides about a request that carries no signature of ours.
+// answer lets the STS of the proxy answer in place of AWS's.
+func (p *Pipeline) answer(x *exchange) {
+	start := time.Now()
+	a := p.opt.STS.Answer(x.in.Context(), virtualsts.Request{
+		Call: x.call, HTTP: x.in, Body: x.bodyRead, Grant: x.grant, RequestID: x.entry.RequestID,
+	})
+	x.elsewhere += time.Since(start)
+	e := &x.entry
+	e.AWSRequestID = a.AWSRequestID
+	if a.Identity != "" {
+		e.Identity = a.Identity
+	}
+	if a.Role != "" {
+		e.Role = a.Role
+	}
+	if a.RoleARN != "" {
+		e.RoleARN, e.SessionName = a.RoleARN, a.SessionName
+	}
+	if a.Err != nil {
+		e.Decision, e.Reason = audit.Deny, string(a.Err.Reason)
+		x.note(a.Err.Message)
+	} else {
+		x.note("client credentials " + a.AccessKeyID + " until " + a.Expires.UTC().Format(time.RFC3339))
+	}
+	h := x.w.Header()
+	for name, values := range a.Header {
+		h[name] = values
+	}
+	x.w.WriteHeader(a.Status)
+	_, _ = x.w.Write(a.Body) // the client may have left
+}
+
+// unsigned decides about a request that carries no signature of ours: it is one
+// of the STS calls that prove themselves by a token, or a rule names it.
 func (p *Pipeline) unsigned(x *exchange) *refusal {
 	if x.entry.Signature == "" {
 		x.entry.Signature = "none"
 	}
-	if !p.unsignedRule(x) {
-		if x.host.Service == "" {
-			return refuse(awsapi.ErrAccessDenied, "foreign host", "%s is not an AWS API endpoint and no rule in `unsigned` names it for %s", x.host.Name, x.in.Method)
-		}
-		return refuse(awsapi.ErrMissingAuthentication, "unsigned", "the request carries no signature; sign it with countersign's client credentials (`countersign env` shows them), "+
-			"or name %s and %s in `unsigned` if it needs none", x.host.Name, x.in.Method)
-	}
-	if x.host.Service != "" {
+	rule := p.unsignedRule(x)
+	if x.host.Service == "sts" || rule && x.host.Service != "" {
 		if ref := p.unsignedCall(x); ref != nil {
 			return ref
 		}
+		if p.opt.STS.Handles(x.call) && virtualsts.Unsigned(x.call) {
+			x.entry.Reason = "web identity"
+			return p.record(x)
+		}
 	}
-	x.entry.Reason = "unsigned rule"
-	return p.record(x)
+	switch {
+	case rule && (x.call == nil || !p.opt.STS.Handles(x.call)):
+		x.entry.Reason = "unsigned rule"
+		return p.record(x)
+	case x.host.Service == "":
+		return refuse(awsapi.ErrAccessDenied, "foreign host", "%s is not an AWS API endpoint and no rule in `unsigned` names it for %s", x.host.Name, x.in.Method)
+	}
+	return refuse(awsapi.ErrMissingAuthentication, "unsigned", "the request carries no signature; sign it with countersign's client credentials (`countersign env` shows them), "+
+		"or name %s and %s in `unsigned` if it needs none", x.host.Name, x.in.Method)
 }
 
-// unsignedCall refuses what hands out AWS keys to whoever asks without a signature.
+// unsignedCall tells what an unsigned request asks for, and refuses what would
+// hand AWS keys to whoever asks.
 func (p *Pipeline) unsignedCall(x *exchange) *refusal {
-	var body []byte
 	if awsapi.NeedsBody(x.host, x.in) {
 		var ref *refusal
-		if body, ref = x.holdBody(p.opt.BodyBuffer); ref != nil {
+		if x.bodyRead, ref = x.holdBody(p.opt.BodyBuffer); ref != nil {
 			return ref
 		}
-		if body == nil {
-			body = []byte{}
-		}
 	}
-	x.call = awsapi.Identify(awsapi.Input{Host: x.host, Request: x.in, Body: body, Region: x.host.Region})
+	x.call = awsapi.Identify(awsapi.Input{Host: x.host, Request: x.in, Body: x.bodyRead, Region: x.host.Region})
 	x.describe()
 	return p.credentialCall(x)
 }

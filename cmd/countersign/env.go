@@ -68,7 +68,7 @@ func (a *app) mint(cfg *config.Config, role string, lifetime time.Duration) (ide
 	if role, err = g.role(id, role); err != nil {
 		return identity.Credentials{}, "", err
 	}
-	store, err := newIdentities(cfg, g, nil)
+	store, err := newIdentities(cfg, g, nil, nil)
 	if err != nil {
 		return identity.Credentials{}, "", err
 	}

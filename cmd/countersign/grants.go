@@ -3,6 +3,7 @@ package main
 import (
 	"crypto/rand"
 	"fmt"
+	"net/http"
 	"os"
 	"os/user"
 	"path/filepath"
@@ -14,6 +15,7 @@ import (
 	"github.com/countersign-proxy/countersign/pipeline"
 	"github.com/countersign-proxy/countersign/policy"
 	"github.com/countersign-proxy/countersign/rolesession"
+	"github.com/countersign-proxy/countersign/virtualsts"
 )
 
 // Names that exist without being configured.
@@ -126,8 +128,19 @@ func sortedNames[V any](m map[string]V) []string {
 }
 
 // newIdentities makes the store of client credentials.
-func newIdentities(cfg *config.Config, g grants, static []identity.Static) (*identity.Store, error) {
+// client reaches OIDC issuers.
+func newIdentities(cfg *config.Config, g grants, static []identity.Static, client *http.Client) (*identity.Store, error) {
 	opt := identity.Options{Static: slices.Clone(static)}
+	for _, i := range cfg.Issuers {
+		issuer, err := identity.NewIssuer(identity.IssuerOptions{
+			URL: i.URL, Audience: i.Audience, Match: claimPatterns(i.Match), Identity: i.Identity,
+			Attributes: i.Attributes, Roles: i.Roles, RoleName: g.roleName, HTTPClient: client,
+		})
+		if err != nil {
+			return nil, err
+		}
+		opt.Issuers = append(opt.Issuers, issuer)
+	}
 	for _, name := range sortedNames(g.identities) {
 		id := g.identities[name]
 		opt.Identities = append(opt.Identities, identityOf(name, id))
@@ -139,18 +152,45 @@ func newIdentities(cfg *config.Config, g grants, static []identity.Static) (*ide
 			opt.Static = append(opt.Static, identity.Static{AccessKeyID: c.AccessKeyID, SecretAccessKey: secret, Identity: name, Role: c.Role})
 		}
 	}
-	// A private proxy (exec) keeps to its own pair and needs no files.
-	if static == nil {
-		keys, err := sealingKeys(cfg)
+	if static != nil {
+		// A private proxy (exec) needs no files: what it mints for its child dies
+		// with it.
+		key, err := identity.GenerateSealingKey(rand.Reader)
 		if err != nil {
 			return nil, err
 		}
-		opt.SealingKeys = keys
-		if opt.Revocations, err = identity.OpenRevocations(cfg.Revocations); err != nil {
-			return nil, err
-		}
+		opt.SealingKeys = []identity.SealingKey{key}
+		return identity.New(opt)
+	}
+	var err error
+	if opt.SealingKeys, err = sealingKeys(cfg); err != nil {
+		return nil, err
+	}
+	if opt.Revocations, err = identity.OpenRevocations(cfg.Revocations); err != nil {
+		return nil, err
 	}
 	return identity.New(opt)
+}
+
+func claimPatterns(match map[string]config.Strings) map[string][]string {
+	out := make(map[string][]string, len(match))
+	for claim, patterns := range match {
+		out[claim] = patterns
+	}
+	return out
+}
+
+// roleName finds the configured role that a name or an ARN means.
+func (g grants) roleName(nameOrARN string) (string, bool) {
+	if _, ok := g.roles[nameOrARN]; ok {
+		return nameOrARN, true
+	}
+	for _, name := range g.order {
+		if g.roles[name].ARN == nameOrARN && nameOrARN != "" {
+			return name, true
+		}
+	}
+	return "", false
 }
 
 // sealingKeys reads the keys of the configuration, or the one of the state
@@ -196,6 +236,15 @@ func sessionRoles(g grants) (map[string]rolesession.Role, error) {
 		out[name] = entry
 	}
 	return out, nil
+}
+
+// virtualRoles are the roles as virtualsts takes them.
+func virtualRoles(g grants) map[string]virtualsts.Role {
+	out := make(map[string]virtualsts.Role, len(g.roles))
+	for name, r := range g.roles {
+		out[name] = virtualsts.Role{ARN: r.ARN, Assume: r.Assume}
+	}
+	return out
 }
 
 // pipelineRoles compiles the policies of every role, alone and with the

@@ -29,6 +29,7 @@ import (
 	"github.com/countersign-proxy/countersign/policy"
 	"github.com/countersign-proxy/countersign/rolesession"
 	"github.com/countersign-proxy/countersign/signer"
+	"github.com/countersign-proxy/countersign/virtualsts"
 )
 
 // proxyOptions say how a proxy differs from what the configuration describes.
@@ -37,6 +38,7 @@ type proxyOptions struct {
 	Static    []identity.Static       // client credentials beside the configured ones
 	Source    aws.CredentialsProvider // nil: as the configuration says
 	Audit     audit.Options
+	Observe   func(*awsapi.Call) // each call that may pass; nil: not
 	Log       *zap.Logger
 	Getenv    func(string) string
 }
@@ -66,6 +68,7 @@ type engine struct {
 	grants     grants
 	identities *identity.Store
 	sessions   *rolesession.Manager
+	sts        *virtualsts.Service
 	transport  *pipeline.Transport
 	pipeline   *pipeline.Pipeline
 }
@@ -140,9 +143,6 @@ func newProxy(ctx context.Context, cfg *config.Config, g grants, opt proxyOption
 func (p *proxy) newEngine(ctx context.Context, cfg *config.Config, g grants, before *engine) (*engine, error) {
 	e := &engine{cfg: cfg, grants: g}
 	var err error
-	if e.identities, err = newIdentities(cfg, g, p.opt.Static); err != nil {
-		return nil, err
-	}
 	roles, err := sessionRoles(g)
 	if err != nil {
 		return nil, err
@@ -171,6 +171,12 @@ func (p *proxy) newEngine(ctx context.Context, cfg *config.Config, g grants, bef
 			return nil, err
 		}
 	}
+	if e.identities, err = newIdentities(cfg, g, p.opt.Static, &http.Client{Transport: e.transport, Timeout: 15 * time.Second}); err != nil {
+		return nil, err
+	}
+	if e.sts, err = virtualsts.New(virtualsts.Options{Identities: e.identities, Sessions: e.sessions, Roles: virtualRoles(g)}); err != nil {
+		return nil, err
+	}
 	var hosts []pipeline.HostRule
 	for _, h := range cfg.Hosts {
 		hosts = append(hosts, pipeline.HostRule{Match: matcher(h.Pattern), Service: h.Service, Region: h.Region})
@@ -180,11 +186,11 @@ func (p *proxy) newEngine(ctx context.Context, cfg *config.Config, g grants, bef
 		unsigned = append(unsigned, pipeline.UnsignedRule{Match: matcher(u.Hosts...), Methods: u.Methods})
 	}
 	e.pipeline, err = pipeline.New(pipeline.Options{
-		Identities: e.identities, Sessions: e.sessions, Roles: pipelineRoles,
+		Identities: e.identities, Sessions: e.sessions, STS: e.sts, Roles: pipelineRoles,
 		Audit: p.audit, Metrics: p.metrics, Transport: e.transport,
 		Hosts: hosts, Unsigned: unsigned, CredentialCalls: cfg.CredentialCalls,
 		BodyBuffer: int64(cfg.Limits.BodyBuffer), BodyBufferSum: int64(cfg.Limits.BodyBufferSum),
-		Chunk: int64(cfg.Limits.Chunk), Event: int64(cfg.Limits.Event),
+		Chunk: int64(cfg.Limits.Chunk), Event: int64(cfg.Limits.Event), Observe: p.opt.Observe,
 		Logger: p.log,
 	})
 	if err != nil {

@@ -76,12 +76,14 @@ func (a *app) serve(ctx context.Context) error {
 	changes := make(chan struct{}, 1)
 	if cfg.Path != "" {
 		go func() {
-			err := config.Watch(ctx, cfg.Files(), config.WatchOptions{}, func() []string {
+			err := config.Watch(ctx, cfg.Files(), config.WatchOptions{
+				Files: func() []string { return p.engine.Load().cfg.Files() },
+			}, func() []string {
 				select {
 				case changes <- struct{}{}:
 				default: // one is waiting already
 				}
-				return p.engine.Load().cfg.Files()
+				return nil // Files says it, after the reload
 			})
 			if err != nil && ctx.Err() == nil {
 				logger.Warn("the configuration file is not watched; send SIGHUP to reload it", zap.Error(err))
