@@ -181,8 +181,13 @@ func checkAlgorithm(a string) *Error {
 		return refuse(ReasonUnsupported, "the request is signed with Signature Version 3, which is not accepted; use Signature Version 4")
 	case strings.HasPrefix(a, "AWS4-"):
 		return refuse(ReasonUnsupported, "the signing algorithm %q is not known; use %s or %s", clip(a), AlgorithmHMAC, AlgorithmECDSA)
-	case isWord(a, 32):
-		return refuse(ReasonUnsupported, "the request has an Authorization header of the kind %q, not an AWS signature", a)
+	}
+	// Only known words are repeated: what stands where a scheme should be may
+	// be a secret.
+	for _, scheme := range [...]string{"Bearer", "Basic", "Digest", "Negotiate", "NTLM"} {
+		if strings.EqualFold(a, scheme) {
+			return refuse(ReasonUnsupported, "the request has an Authorization header of the kind %s, not an AWS signature", scheme)
+		}
 	}
 	return refuse(ReasonUnsupported, "the request has an Authorization header that is not an AWS signature")
 }
