@@ -8,6 +8,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/countersign-proxy/countersign/awsapi"
 )
@@ -206,7 +207,22 @@ func resourceText(arn string) string {
 	if strings.ContainsAny(rest, "*?$") {
 		rest = strings.NewReplacer("*", "${*}", "?", "${?}", "${", "${$}{").Replace(rest)
 	}
-	return strings.Join(f[:5], ":") + ":" + rest + tail
+	text := strings.Join(f[:5], ":") + ":" + rest + tail
+	if utf8.ValidString(text) {
+		return text
+	}
+	// A policy cannot hold bytes that are no UTF-8; each counts as one character.
+	var b strings.Builder
+	for len(text) > 0 {
+		r, n := utf8.DecodeRuneInString(text)
+		if r == utf8.RuneError && n == 1 {
+			b.WriteByte('?')
+		} else {
+			b.WriteString(text[:n])
+		}
+		text = text[n:]
+	}
+	return b.String()
 }
 
 // grant is one statement in the making.

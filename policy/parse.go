@@ -272,6 +272,8 @@ func (p *parser) actions(m *member) []Action {
 	return out
 }
 
+const letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+
 // validAction checks the shape service:Action; the service may not hold a
 // wildcard ("Vendor ... is not valid" is what AWS says), except in "*:*".
 func validAction(s string) error {
@@ -282,10 +284,10 @@ func validAction(s string) error {
 	if !ok {
 		return fmt.Errorf("the action %q has no service; write it as service:Action, such as s3:GetObject", s)
 	}
-	if service == "" || strings.Trim(strings.ToLower(service), "abcdefghijklmnopqrstuvwxyz0123456789-") != "" {
+	if service == "" || strings.Trim(service, letters+"0123456789-") != "" {
 		return fmt.Errorf("the action %q must begin with the name of one service; wildcards are allowed after the colon only", s)
 	}
-	if name == "" || strings.Trim(strings.ToLower(name), "abcdefghijklmnopqrstuvwxyz0123456789_-*?") != "" {
+	if name == "" || strings.Trim(name, letters+"0123456789_-*?") != "" {
 		return fmt.Errorf("%q is not an action: letters, digits and the wildcards * and ? may follow the colon", s)
 	}
 	return nil
@@ -342,7 +344,7 @@ func (p *parser) conditions(n *node) []Condition {
 func validKey(s string) bool {
 	prefix, name, ok := strings.Cut(s, ":")
 	return ok && prefix != "" && name != "" && len(s) <= 512 &&
-		strings.Trim(strings.ToLower(prefix), "abcdefghijklmnopqrstuvwxyz0123456789-.") == "" &&
+		strings.Trim(prefix, letters+"0123456789-.") == "" &&
 		!strings.ContainsAny(name, "*?${}")
 }
 
