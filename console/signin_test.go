@@ -1,0 +1,301 @@
+package console
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/countersign-proxy/countersign/rolesession"
+)
+
+const deployARN = "arn:aws:iam::210987654321:role/Deploy"
+
+var alice = rolesession.Principal{Name: "alice"}
+
+func TestSignIn(t *testing.T) {
+	deploy := Role{Name: "deploy", ARN: deployARN, Duration: 2 * time.Hour}
+	jump := Role{Name: "jump", ARN: "arn:aws:iam::123456789012:role/Jump"}
+	chained := Role{Name: "chained", ARN: deployARN, Via: "jump"}
+	for _, test := range []struct {
+		name        string
+		source      func(c *cloud) aws.Credentials
+		roles       []Role
+		destination string
+		region      string
+		want        Login
+		life        time.Duration
+		duration    []string // SessionDuration of each getSigninToken
+	}{
+		{name: "keys of a user", roles: []Role{deploy}, life: 2 * time.Hour, duration: []string{"7200"},
+			want: Login{Role: "deploy", RoleARN: deployARN, SessionName: "alice", Account: "210987654321", Requested: true,
+				Destination: Destination{URL: "https://eu-west-1.console.aws.amazon.com/console/home?region=eu-west-1", Region: "eu-west-1"}}},
+		{name: "chained by via", roles: []Role{chained, jump}, life: time.Hour, duration: []string{""}, destination: "s3",
+			want: Login{Role: "chained", RoleARN: deployARN, SessionName: "alice", Account: "210987654321",
+				Destination: Destination{URL: "https://eu-west-1.console.aws.amazon.com/s3/home?region=eu-west-1", Region: "eu-west-1"}}},
+		{name: "chained by the source", roles: []Role{deploy}, life: time.Hour, duration: []string{""}, destination: "logs", region: "us-east-2",
+			source: func(c *cloud) aws.Credentials { return c.assume(c.sandbox.Credentials(), jump.ARN, "machine") },
+			want: Login{Role: "deploy", RoleARN: deployARN, SessionName: "alice", Account: "210987654321",
+				Destination: Destination{URL: "https://us-east-2.console.aws.amazon.com/cloudwatch/home?region=us-east-2#logsV2:log-groups", Region: "us-east-2"}}},
+		{name: "source that is a role session", roles: []Role{{Name: "source"}}, life: time.Hour, duration: []string{""},
+			source: func(c *cloud) aws.Credentials { return c.assume(c.sandbox.Credentials(), jump.ARN, "machine") },
+			want: Login{Role: "source", Account: "123456789012",
+				Destination: Destination{URL: "https://eu-west-1.console.aws.amazon.com/console/home?region=eu-west-1", Region: "eu-west-1"}}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			c := newCloud(t, nil)
+			source := c.sandbox.Credentials()
+			if test.source != nil {
+				source = test.source(c)
+			}
+			f := c.federation(c.sessions(source, test.roles...))
+			before := time.Now()
+			got, err := f.SignIn(t.Context(), Request{Principal: alice, Role: test.roles[0], Destination: test.destination, Region: test.region, Issuer: "http://127.0.0.1:8801/console/back"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if end := got.Until.Sub(before); end < test.life-time.Minute || end > test.life+time.Minute {
+				t.Errorf("the session lasts %s, want %s", end, test.life)
+			}
+			if left := got.UseBefore.Sub(before); left < 14*time.Minute || left > 16*time.Minute {
+				t.Errorf("the URL can be used for %s", left)
+			}
+			var durations []string
+			for _, form := range c.asked("GetSigninToken") {
+				durations = append(durations, form.Get("SessionDuration"))
+			}
+			if diff := cmp.Diff(test.duration, durations); diff != "" {
+				t.Errorf("SessionDuration: %s", diff)
+			}
+			u, err := url.Parse(got.URL)
+			if err != nil {
+				t.Fatal(err)
+			}
+			query := u.Query()
+			if len(query.Get("SigninToken")) < 40 {
+				t.Error("no token")
+			}
+			query.Del("SigninToken")
+			wantQuery := url.Values{"Action": {"login"}, "Issuer": {"http://127.0.0.1:8801/console/back"}, "Destination": {test.want.Destination.URL}}
+			if diff := cmp.Diff(wantQuery, query); diff != "" || u.Host != "eu-west-1.signin.aws.amazon.com" || u.Path != "/federation" {
+				t.Errorf("URL at %s%s: %s", u.Host, u.Path, diff)
+			}
+			status, location, _ := c.browse(got.URL)
+			if status != http.StatusFound || location != test.want.Destination.URL {
+				t.Errorf("the browser got %d to %q", status, location)
+			}
+			got.URL, got.Until, got.UseBefore, got.Destination.partition = "", time.Time{}, time.Time{}, partition{}
+			if got != test.want {
+				t.Errorf("got %#v %+v", got, struct{ A, B, C, D any }{got.Role, got.RoleARN, got.Account, got.Destination})
+			}
+		})
+	}
+}
+
+// Temporary keys of GetSessionToken carry the ARN of a user like long-term ones,
+// but a role assumed with them does not take SessionDuration.
+func TestSessionDurationRefused(t *testing.T) {
+	c := newCloud(t, nil)
+	role := Role{Name: "deploy", ARN: deployARN}
+	c.intercept(func(r *http.Request, body []byte) *http.Response {
+		if strings.Contains(string(body), "SessionDuration") {
+			return response(http.StatusBadRequest, "<html>")
+		}
+		return nil
+	})
+	login, err := c.federation(c.sessions(c.sandbox.Credentials(), role)).SignIn(t.Context(), Request{Principal: alice, Role: role})
+	if err != nil || login.Requested {
+		t.Fatalf("%v, requested %v", err, login.Requested)
+	}
+	if status, _, _ := c.browse(login.URL); status != http.StatusFound {
+		t.Errorf("status %d", status)
+	}
+}
+
+func TestFreshSessionWhenLittleIsLeft(t *testing.T) {
+	c := newCloud(t, nil)
+	role := Role{Name: "deploy", ARN: deployARN}
+	m := c.sessions(c.sandbox.Credentials(), role)
+	f := c.federation(m)
+	held, err := m.Credentials(t.Context(), "deploy", alice)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		later time.Duration
+		fresh bool
+	}{{44 * time.Minute, false}, {46 * time.Minute, true}} {
+		// SDK and sandbox go by the real clock, so it is the console's that is ahead.
+		f.opt.Now = func() time.Time { return time.Now().Add(test.later) }
+		if _, err := f.SignIn(t.Context(), Request{Principal: alice, Role: role}); err != nil {
+			t.Fatal(err)
+		}
+		records := c.sandbox.Requests()
+		i := len(records) - 1
+		for records[i].Operation != "GetSigninToken" {
+			i--
+		}
+		if fresh := records[i].AccessKeyID != held.Credentials.AccessKeyID; fresh != test.fresh {
+			t.Errorf("after %s: fresh session %v, want %v", test.later, fresh, test.fresh)
+		}
+	}
+}
+
+func TestFederationToken(t *testing.T) {
+	c := newCloud(t, nil)
+	var asked url.Values
+	c.intercept(func(r *http.Request, body []byte) *http.Response {
+		form, err := url.ParseQuery(string(body))
+		if err != nil || form.Get("Action") != "GetFederationToken" {
+			return nil
+		}
+		asked = form
+		c.intercept(nil) // for the call below
+		creds := c.assume(c.sandbox.Credentials(), deployARN, "federated")
+		return response(http.StatusOK, fmt.Sprintf(`<GetFederationTokenResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><GetFederationTokenResult>`+
+			`<Credentials><AccessKeyId>%s</AccessKeyId><SecretAccessKey>%s</SecretAccessKey><SessionToken>%s</SessionToken><Expiration>%s</Expiration></Credentials>`+
+			`<FederatedUser><Arn>arn:aws:sts::123456789012:federated-user/alice</Arn><FederatedUserId>123456789012:alice</FederatedUserId></FederatedUser>`+
+			`</GetFederationTokenResult></GetFederationTokenResponse>`, creds.AccessKeyID, creds.SecretAccessKey, creds.SessionToken, creds.Expires.Format(time.RFC3339)))
+	})
+	role := Role{Name: "source", Limits: Limits{Policies: []Document{{"p.json", []byte(`{"Version":"2012-10-17","Statement":{"Sid":"A","Effect":"Allow","Action":"s3:*","Resource":"*"}}`)}}}}
+	login, err := c.federation(c.sessions(c.sandbox.Credentials(), role)).SignIn(t.Context(), Request{Principal: alice, Role: role})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := url.Values{"Action": {"GetFederationToken"}, "Version": {"2011-06-15"}, "Name": {"alice"}, "DurationSeconds": {"3600"},
+		"Policy": {`{"Version":"2012-10-17","Statement":[{"Action":"s3:*","Effect":"Allow","Resource":"*"}]}`}}
+	if diff := cmp.Diff(want, asked); diff != "" {
+		t.Error(diff)
+	}
+	if signin := c.asked("GetSigninToken"); len(signin) != 1 || signin[0].Has("SessionDuration") {
+		t.Error("SessionDuration fails the sign-in of a federated user")
+	}
+	if login.Account != "123456789012" || !login.Limited || login.Requested {
+		t.Errorf("account %s, limited %v, requested %v", login.Account, login.Limited, login.Requested)
+	}
+}
+
+func TestSignInRefused(t *testing.T) {
+	document := []Document{{"p.json", []byte(`{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"*","Resource":"*"}]}`)}}
+	unreachable := func(*http.Request, []byte) *http.Response { return response(http.StatusServiceUnavailable, "") }
+	federationAnswers := func(status int, body string) func(r *http.Request, _ []byte) *http.Response {
+		return func(r *http.Request, _ []byte) *http.Response {
+			if r.URL.Path != "/federation" {
+				return nil
+			}
+			return response(status, body)
+		}
+	}
+	for _, test := range []struct {
+		name        string
+		role        Role
+		source      func(c *cloud) aws.Credentials
+		answer      func(r *http.Request, body []byte) *http.Response
+		destination string
+		kind        Kind
+		text        string
+		tries       int // at sign-in endpoints
+	}{
+		{name: "keys of a user alone", role: Role{Name: "source"}, kind: KindLongTerm, text: "GetFederationToken"},
+		{name: "limits on temporary source credentials", role: Role{Name: "source", Limits: Limits{Policies: document}}, kind: KindLimits, text: "Give it an arn",
+			source: func(c *cloud) aws.Credentials { return c.assume(c.sandbox.Credentials(), deployARN, "machine") }},
+		{name: "limits that cannot be told", role: Role{Name: "r", ARN: deployARN, Limits: Limits{Policies: document, ReadOnly: true}}, kind: KindLimits, text: "read_only"},
+		{name: "foreign destination", role: Role{Name: "r", ARN: deployARN}, destination: "https://example.com/", kind: KindDestination, text: "not the AWS console"},
+		{name: "STS does not answer", role: Role{Name: "r", ARN: deployARN}, answer: unreachable, kind: KindSession, text: "STS"},
+		{name: "server errors", role: Role{Name: "r", ARN: deployARN, Via: "via"}, answer: federationAnswers(503, "x"), kind: KindUnreachable, text: "(503 Service Unavailable). Try again.", tries: 3},
+		{name: "forbidden", role: Role{Name: "r", ARN: deployARN, Via: "via"}, answer: federationAnswers(403, "x"), kind: KindRefused, text: "revoked", tries: 1},
+		{name: "bad request", role: Role{Name: "r", ARN: deployARN, Via: "via"}, answer: federationAnswers(400, "secret"), kind: KindRefused, text: "(400 Bad Request)", tries: 1},
+		{name: "redirect", role: Role{Name: "r", ARN: deployARN, Via: "via"}, answer: federationAnswers(302, ""), kind: KindRefused, text: "302", tries: 1},
+		{name: "no JSON", role: Role{Name: "r", ARN: deployARN, Via: "via"}, answer: federationAnswers(200, "<html>"), kind: KindRefused, text: "something else", tries: 1},
+		{name: "no token", role: Role{Name: "r", ARN: deployARN, Via: "via"}, answer: federationAnswers(200, "{}"), kind: KindRefused, text: "something else", tries: 1},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			c := newCloud(t, nil)
+			source := c.sandbox.Credentials()
+			if test.source != nil {
+				source = test.source(c)
+			}
+			m := c.sessions(source, test.role, Role{Name: "via", ARN: "arn:aws:iam::123456789012:role/Via"})
+			c.intercept(test.answer)
+			login, err := c.federation(m).SignIn(t.Context(), Request{Principal: alice, Role: test.role, Destination: test.destination})
+			var known *Error
+			if !errors.As(err, &known) || known.Kind != test.kind || !strings.Contains(known.Message, test.text) {
+				t.Fatalf("got %v, want %s with %q", err, test.kind, test.text)
+			}
+			if login != (Login{}) || strings.Contains(err.Error(), "secret") {
+				t.Errorf("a failure came with %v: %v", login.URL != "", err)
+			}
+			var tried []string
+			for _, h := range c.hosts {
+				if strings.Contains(h, "signin") {
+					tried = append(tried, h)
+				}
+			}
+			want := []string{"eu-west-1.signin.aws.amazon.com", "signin.aws.amazon.com", "eu-west-1.signin.aws.amazon.com"}[:test.tries]
+			if !slices.Equal(tried, want) {
+				t.Errorf("tried %v, want %v", tried, want)
+			}
+		})
+	}
+}
+
+// A second attempt at the endpoint that needs no region must log in there too: a
+// token is good where it was had.
+func TestSignInFallsBack(t *testing.T) {
+	c := newCloud(t, nil)
+	role := Role{Name: "r", ARN: deployARN, Via: "via"}
+	m := c.sessions(c.sandbox.Credentials(), role, Role{Name: "via", ARN: "arn:aws:iam::123456789012:role/Via"})
+	c.intercept(func(r *http.Request, _ []byte) *http.Response {
+		if r.URL.Host == "eu-west-1.signin.aws.amazon.com" {
+			return response(http.StatusBadGateway, "")
+		}
+		return nil
+	})
+	login, err := c.federation(m).SignIn(t.Context(), Request{Principal: alice, Role: role})
+	if err != nil || !strings.HasPrefix(login.URL, "https://signin.aws.amazon.com/federation?") {
+		t.Fatalf("%v", err)
+	}
+}
+
+func TestSignInEndsWithItsContext(t *testing.T) {
+	c := newCloud(t, nil)
+	role := Role{Name: "r", ARN: deployARN}
+	f := c.federation(c.sessions(c.sandbox.Credentials(), role))
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := f.SignIn(ctx, Request{Principal: alice, Role: role}); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestLoginIsNotPrinted(t *testing.T) {
+	l := Login{URL: "https://signin.aws.amazon.com/federation?SigninToken=SECRET", RoleARN: deployARN}
+	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x"} {
+		if got := fmt.Sprintf(verb, l); got != "console sign-in as "+deployARN {
+			t.Errorf("%s printed %q", verb, got)
+		}
+	}
+}
+
+func TestFederatedName(t *testing.T) {
+	for in, want := range map[string]string{
+		"alice":                             "alice",
+		"alice@example.com":                 "alice@example.com",
+		"x":                                 "x=fvyrmqvxe2ye",
+		"a very long name with spaces, too": "a-very-long-name-wi=q5wznxddjnys",
+		"zürich/é":                          "z-rich--=kkw5afccr7rg",
+		"a=b":                               "a=b=iike6ojzyp73",
+	} {
+		if got := federatedName(in); got != want || !federatedUser.MatchString(got) {
+			t.Errorf("%q became %q, want %q", in, got, want)
+		}
+	}
+}
