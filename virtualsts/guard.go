@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"io"
-	"regexp"
 )
 
 // ErrCredentials is what reading a guarded answer ends with when the answer would
@@ -15,15 +14,93 @@ var ErrCredentials = errors.New("virtualsts: the answer of AWS holds credentials
 // them in answers of AWS are at most a session token and field names.
 const guardWindow = 8 << 10
 
-var (
-	// guardKeyID is an access key id that AWS issued.
-	guardKeyID = regexp.MustCompile(`\b(?:AKIA|ASIA)[A-Z2-7][A-Z0-9]{15}\b`)
-	// guardSecret is a field of the names that AWS's models have for the secret
-	// (SecretAccessKey, secretAccessKey, SecretKey), followed by a secret: 40
-	// characters of base64 in JSON, XML or CBOR ("x(" is CBOR's head of a text of
-	// that length).
-	guardSecret = regexp.MustCompile(`(?i:secret_?(?:access_?)?key)(?:["'>:=\s\\]{1,16}|x\()[A-Za-z0-9/+]{40}(?:[^A-Za-z0-9/+=]|$)`)
-)
+// hasKeyID says whether b holds an access key id that AWS issued: AKIA or ASIA and
+// 16 more capitals and digits, no more.
+func hasKeyID(b []byte) bool {
+	for _, prefix := range [...]string{"AKIA", "ASIA"} {
+		for rest := b; ; {
+			i := bytes.Index(rest, []byte(prefix))
+			if i < 0 {
+				break
+			}
+			before := i == 0 || !isKeyIDByte(rest[i-1])
+			rest = rest[i+len(prefix):]
+			n := 0
+			for n < len(rest) && isKeyIDByte(rest[n]) {
+				n++
+			}
+			if before && n == 16 {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func isKeyIDByte(c byte) bool { return c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' }
+
+// findSecret finds a field of the names that AWS's models have for the secret
+// (SecretAccessKey, secretAccessKey, SecretKey …) with a secret in it: 40 characters
+// of base64, in JSON, XML or CBOR. ok is false when there is none in b.
+func findSecret(b []byte) (at, to int, ok bool) {
+	for from := 0; ; {
+		mixed, upper := bytes.Index(b[from:], []byte("ecret")), bytes.Index(b[from:], []byte("ECRET"))
+		i := mixed
+		if i < 0 || upper >= 0 && upper < i {
+			i = upper
+		}
+		if i < 0 {
+			return 0, 0, false
+		}
+		at = from + i - 1
+		from += i + len("ecret")
+		if at < 0 || b[at]|0x20 != 's' {
+			continue
+		}
+		if n, found := secretAt(b[from:]); found {
+			return at, from + n, true
+		}
+	}
+}
+
+// secretAt matches what follows the word "secret".
+func secretAt(b []byte) (n int, ok bool) {
+	word := func(w string) bool {
+		i := n
+		if i < len(b) && b[i] == '_' {
+			i++
+		}
+		if len(b)-i < len(w) || !bytes.EqualFold(b[i:i+len(w)], []byte(w)) {
+			return false
+		}
+		n = i + len(w)
+		return true
+	}
+	word("access")
+	if !word("key") {
+		return 0, false
+	}
+	if bytes.HasPrefix(b[n:], []byte("x(")) { // CBOR's head of a text of 40 bytes
+		n += 2
+	} else {
+		begin := n
+		for n < len(b) && n-begin < 16 && bytes.IndexByte([]byte("\"'>:= \t\r\n\\"), b[n]) >= 0 {
+			n++
+		}
+		if n == begin {
+			return 0, false
+		}
+	}
+	begin := n
+	for n < len(b) && n-begin <= 40 && isBase64Byte(b[n]) {
+		n++
+	}
+	return n, n-begin == 40
+}
+
+func isBase64Byte(c byte) bool {
+	return isKeyIDByte(c) || c >= 'a' && c <= 'z' || c == '+' || c == '/' || c == '='
+}
 
 // guardSecretLength is the most that guardSecret can match, and so what may lie
 // across two reads.
@@ -86,13 +163,13 @@ func (g *guard) inspect() {
 	end := g.err != nil
 	from := g.clear
 	for {
-		loc := guardSecret.FindIndex(g.buf[from:])
-		if loc == nil {
+		at, to, ok := findSecret(g.buf[from:])
+		if !ok {
 			break
 		}
-		at, to := from+loc[0], from+loc[1]
+		at, to = from+at, from+to
 		around := g.buf[max(0, at-guardWindow):min(len(g.buf), to+guardWindow)]
-		if guardKeyID.Match(around) {
+		if hasKeyID(around) {
 			g.buf, g.err = g.buf[:at], ErrCredentials
 			g.clear = at
 			return
@@ -108,13 +185,24 @@ func (g *guard) inspect() {
 	if !end {
 		// What may be the beginning of a secret's field waits for the rest.
 		tail := max(from, len(g.buf)-guardSecretLength)
-		low := bytes.ToLower(g.buf[tail:])
+		low := lower(g.buf[tail:])
 		if i := bytes.Index(low, []byte("secret")); i >= 0 {
 			g.clear = tail + i
 		} else {
 			g.clear -= partial(low, "secret")
 		}
 	}
+}
+
+// lower is b in lower case, as far as ASCII goes, and of the same length.
+func lower(b []byte) []byte {
+	out := bytes.Clone(b)
+	for i, c := range out {
+		if c >= 'A' && c <= 'Z' {
+			out[i] = c | 0x20
+		}
+	}
+	return out
 }
 
 // partial is how many bytes at the end of b are the beginning of word.
