@@ -131,9 +131,7 @@ func newRoot(a *app) *cobra.Command {
 		newDemo(a), newExec(a), newServe(a), newEnv(a), newCredentials(a), newRoles(a),
 		newCA(a), newConfig(a), newDoctor(a), newVersion(a), newRevoke(a),
 	)
-	for _, c := range root.Commands() {
-		wrapUsage(c)
-	}
+	wrapUsage(root)
 	return root
 }
 
