@@ -1,6 +1,7 @@
 # make build      bin/countersign
 # make test       all tests; installs what they need below .tools
-# make check      format, vet, staticcheck, known vulnerabilities, module files
+# make check      format, vet, staticcheck, module files, generated tables,
+#                 known vulnerabilities
 # make bench      the figures of docs/performance.md
 # make generate   the tables of awsapi
 # make dist       release binaries for all platforms, with checksums
@@ -43,13 +44,14 @@ test-e2e:
 	go test -count=1 -timeout 12m ./e2e/...
 
 check:
-	.ci/tools staticcheck govulncheck
+	.ci/tools python staticcheck govulncheck
 	@unformatted=$$(gofmt -l $$(git ls-files -co --exclude-standard '*.go')); \
 	if [ -n "$$unformatted" ]; then echo "check: gofmt would change: $$unformatted"; exit 1; fi
 	go vet ./...
 	.tools/bin/staticcheck ./...
 	go mod verify
 	go mod tidy -diff
+	go run ./awsapi/gen -check -dir awsapi -cache .cache/awsapi-gen
 	.ci/vulnerabilities
 
 bench: build
