@@ -176,6 +176,7 @@ type connectConn struct {
 	h2      atomic.Bool
 	counted atomic.Bool // in Stats.Intercepted
 	last    atomic.Bool // no request may follow the present one
+	tail    [7]byte     // the last bytes read during the handshake; only the reader touches it
 	sni     string      // written before the inner server sees the connection
 	ended   sync.Once   // of the tunnel's end
 }
@@ -184,7 +185,12 @@ func (c *connectConn) Read(p []byte) (int, error) {
 	if c.tunnel != nil {
 		return c.tunnel.read(c.readGlued, c.clientConn.SetReadDeadline, p, &c.tunnel.sent)
 	}
-	return c.readGlued(p)
+	n, err := c.readGlued(p)
+	if c.state.Load() == stateHandshake {
+		last := append(c.tail[:len(c.tail):len(c.tail)], p[:n]...)
+		copy(c.tail[:], last[len(last)-len(c.tail):])
+	}
+	return n, err
 }
 
 func (c *connectConn) readGlued(p []byte) (int, error) {

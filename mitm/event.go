@@ -17,8 +17,7 @@ const (
 	KindHandshake Kind = "handshake"
 	// KindSilent: a client closed an intercepted connection after the handshake
 	// without a request. Clients that check the certificate after the handshake
-	// (Node.js) do so when they do not trust the CA; others when they connect
-	// ahead of need.
+	// do so when they do not trust the CA; others when they connect ahead of need.
 	KindSilent Kind = "silent"
 	// KindMalformed: a connection ended in bytes that were not an HTTP request
 	// (net/http has answered 400, 417, 431, 501 or 505) or not TLS.

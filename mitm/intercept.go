@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -73,6 +74,7 @@ func (s *Server) handshakeFailed(conn *connectConn, err error) {
 	host := c.target.authority()
 	var e Event
 	var record tls.RecordHeaderError
+	alert := alertOf(err, conn.tail)
 	switch {
 	case errors.As(err, &record) && record.Conn != nil:
 		e = c.event(KindMalformed, CodeNotTLS, "after CONNECT to "+host+" the client did not open TLS")
@@ -83,11 +85,11 @@ func (s *Server) handshakeFailed(conn *connectConn, err error) {
 			conn.refusing = true
 			fmt.Fprintf(conn, "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s", len(body), body)
 		}
-	case isAlert(err, alertBadCertificate, alertUnsupportedCertificate, alertCertificateUnknown, alertUnknownCA, alertAccessDenied):
+	case slices.Contains(alertsOfTrust, alert):
 		e = c.event(KindHandshake, CodeUntrusted, "the client does not trust the CA of this proxy: set its trust bundle")
-	case isAlert(err, alertCertificateExpired, alertCertificateRevoked):
+	case alert == alertCertificateExpired:
 		e = c.event(KindHandshake, CodeUntrusted, "the client takes the certificate for expired: compare the clocks of client and proxy")
-	case isAlert(err, alertNoApplicationProtocol) || strings.Contains(err.Error(), "unsupported application protocols"):
+	case alert == alertNoApplicationProtocol || strings.Contains(err.Error(), "unsupported application protocols"):
 		e = c.event(KindHandshake, CodeALPN, "client and proxy have no protocol in common: "+offered(c.h2))
 	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, context.DeadlineExceeded):
 		e = c.event(KindHandshake, CodeTimeout, fmt.Sprintf("the client did not finish the TLS handshake within %v", s.limits.Handshake))
@@ -126,20 +128,39 @@ const (
 	alertNoApplicationProtocol  tls.AlertError = 120
 )
 
-// isAlert reports whether err is one of these alerts, received from the peer.
-// crypto/tls gives such alerts a type that it does not export, with the same text.
-func isAlert(err error, alerts ...tls.AlertError) bool {
+// alertsOfTrust are those that clients send for a CA that they do not know: Go
+// says 42, Java 46, OpenSSL 48.
+var alertsOfTrust = []tls.AlertError{alertBadCertificate, alertUnsupportedCertificate, alertCertificateRevoked,
+	alertCertificateUnknown, alertUnknownCA, alertAccessDenied}
+
+// alertOf returns the alert by which the client ended the handshake, or 0.
+//
+// crypto/tls gives received alerts a type that it does not export, with the text
+// of tls.AlertError. And OpenSSL, when it refuses a certificate in TLS 1.3, has
+// not yet changed its keys and sends the alert in the clear, which crypto/tls
+// can only report as a bad record: it is recognised by its bytes, the last ones.
+func alertOf(err error, tail [7]byte) tls.AlertError {
 	var op *net.OpError
-	if !errors.As(err, &op) || op.Op != "remote error" {
-		return false
+	if !errors.As(err, &op) {
+		return 0
 	}
-	for _, a := range alerts {
-		if op.Err.Error() == a.Error() {
-			return true
+	switch op.Op {
+	case "remote error":
+		for a := range 256 {
+			if alert := tls.AlertError(a); alert.Error() == op.Err.Error() {
+				return alert
+			}
+		}
+	case "local error":
+		const fatal = 2
+		if tail[0] == recordTypeAlert && tail[1] == 3 && tail[3] == 0 && tail[4] == 2 && tail[5] == fatal {
+			return tls.AlertError(tail[6])
 		}
 	}
-	return false
+	return 0
 }
+
+const recordTypeAlert = 0x15
 
 // looksLikeHTTP reports whether the first five bytes begin a plain request.
 func looksLikeHTTP(head [5]byte) bool {

@@ -237,6 +237,30 @@ func TestClientThatDoesNotTrustTheCA(t *testing.T) {
 	}
 }
 
+// OpenSSL refuses a certificate of TLS 1.3 with an alert in the clear.
+func TestClientThatDoesNotTrustTheCAAndSaysSoInTheClear(t *testing.T) {
+	p := startProxy(t, Options{})
+	for alert, want := range map[byte]Event{
+		48:  {Code: CodeUntrusted, Reason: "the client does not trust the CA of this proxy: set its trust bundle"},
+		45:  {Code: CodeUntrusted, Reason: "the client takes the certificate for expired: compare the clocks of client and proxy"},
+		120: {Code: CodeALPN, Reason: "client and proxy have no protocol in common: h2 and http/1.1 were offered"},
+		80:  {Code: CodeTLS, Reason: "the TLS handshake with the client failed: local error: tls: bad record MAC"},
+	} {
+		raw := p.connect("host.example:443")
+		c := tls.Client(raw, &tls.Config{ServerName: "host.example", InsecureSkipVerify: true, MinVersion: tls.VersionTLS13,
+			VerifyConnection: func(tls.ConnectionState) error {
+				raw.Write([]byte{0x14, 3, 3, 0, 1, 1, 0x15, 3, 3, 0, 2, 2, alert})
+				raw.CloseWrite()
+				return errors.New("no trust")
+			}})
+		if err := c.Handshake(); err == nil {
+			t.Fatal("the handshake succeeded")
+		}
+		want.Kind, want.Host, want.Port, want.Method = KindHandshake, "host.example", 443, "CONNECT"
+		p.wantEvent(want)
+	}
+}
+
 func TestNoProtocolInCommon(t *testing.T) {
 	p := startProxy(t, Options{Route: func(string, int) Route { return Route{Action: Intercept} }})
 	c := tls.Client(p.connect("host.example:443"), &tls.Config{ServerName: "host.example", RootCAs: testCA().pool, NextProtos: []string{"h2"}})
