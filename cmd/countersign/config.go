@@ -42,7 +42,7 @@ func (a *app) checkConfig() error {
 	if err != nil {
 		var list config.Problems
 		if !errors.As(err, &list) {
-			return err
+			problems = append(problems, err.Error())
 		}
 		for _, p := range list {
 			problems = append(problems, p.Error())

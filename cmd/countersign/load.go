@@ -19,7 +19,11 @@ import (
 
 // load reads the configuration of --config, or of the environment.
 func (a *app) load() (*config.Config, error) {
-	return config.Load(config.Options{Path: a.configPath, Env: a.environ()})
+	cfg, err := config.Load(config.Options{Path: a.configPath, Env: a.environ()})
+	if err != nil {
+		return nil, &exitError{exitConfig, err}
+	}
+	return cfg, nil
 }
 
 // auditOptions are those of the configuration.

@@ -14,8 +14,6 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
-
-	"github.com/countersign-proxy/countersign/config"
 )
 
 // Exit codes, as docs/commands.md has them. exec passes on its child's.
@@ -59,12 +57,9 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	}
 	code := exitFailure
 	var exit *exitError
-	var problems config.Problems
 	switch {
 	case errors.As(err, &exit):
 		code, err = exit.code, exit.err
-	case errors.As(err, &problems):
-		code = exitConfig
 	case errors.Is(err, errUsage):
 		code = exitUsage
 	}
