@@ -76,8 +76,12 @@ func (s *Server) serveInner(w http.ResponseWriter, r *http.Request) {
 	if ref := c.check(r); ref != nil {
 		e := c.connect.event(KindRequest, ref.code, ref.reason)
 		e.Method, e.Status = r.Method, ref.status
-		s.record(e)
-		refuse(w, r, *ref)
+		if s.opt.Refuse != nil {
+			s.opt.Refuse(w, r, e)
+		} else {
+			s.record(e)
+			refuse(w, r, *ref)
+		}
 		lingerFor(w, r, lingerTime)
 		return
 	}

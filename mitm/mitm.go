@@ -110,6 +110,11 @@ type Options struct {
 	// Event. It must not block for long. Nil: nothing is recorded.
 	Record func(Event)
 
+	// Refuse answers a request of an intercepted host that was refused before
+	// Handler (KindRequest), with Event.Status, and records it. Nil: the reason
+	// as plain text, and Record.
+	Refuse func(http.ResponseWriter, *http.Request, Event)
+
 	// Proxy chooses the way out of a tunnel, for example the function that
 	// golang.org/x/net/http/httpproxy makes of HTTPS_PROXY and NO_PROXY; its
 	// argument is https://host:port. Proxies of scheme http and https are

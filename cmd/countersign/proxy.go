@@ -122,7 +122,8 @@ func newProxy(ctx context.Context, cfg *config.Config, g grants, opt proxyOption
 		Certificate: func(host string) (*tls.Certificate, error) {
 			return p.authority.Load().Certificate(host)
 		},
-		Record:   p.recordEvent,
+		Record:   func(ev mitm.Event) { p.recordEvent(ev, pipeline.NewRequestID()) },
+		Refuse:   p.refuseRequest,
 		Proxy:    tunnelProxy(cfg.Upstream.Proxy),
 		ProxyTLS: &tls.Config{RootCAs: p.roots, MinVersion: tls.VersionTLS12},
 		Logger:   p.log,
@@ -314,9 +315,9 @@ func (p *proxy) observeSTS(e rolesession.Event) {
 }
 
 // recordEvent writes what the proxy's outer parts saw into the record.
-func (p *proxy) recordEvent(ev mitm.Event) {
+func (p *proxy) recordEvent(ev mitm.Event, requestID string) {
 	e := audit.Entry{
-		Time: ev.Time.Add(-ev.Duration), RequestID: pipeline.NewRequestID(), Client: ev.Client, Method: ev.Method, Host: ev.Host,
+		Time: ev.Time.Add(-ev.Duration), RequestID: requestID, Client: ev.Client, Method: ev.Method, Host: ev.Host,
 		Status: ev.Status, Reason: ev.Code, Decision: audit.Deny, Duration: ev.Duration, Identity: ev.User,
 		RequestBytes: ev.Sent, ResponseBytes: ev.Received,
 	}
@@ -363,6 +364,26 @@ func (p *proxy) recordEvent(ev mitm.Event) {
 		p.log.Error("audit line lost", zap.Error(err))
 	}
 }
+
+// refuseRequest answers a request that never reached the pipeline in the shape
+// that the clients of the host it was sent to understand.
+func (p *proxy) refuseRequest(w http.ResponseWriter, r *http.Request, ev mitm.Event) {
+	id := pipeline.NewRequestID()
+	p.recordEvent(ev, id)
+	host, _ := awsapi.LookupHost(ev.Host)
+	w.Header().Set("Connection", "close")
+	awsapi.WriteError(statusWriter{w, ev.Status}, r, host, awsapi.ProtocolUnknown, awsapi.APIError{
+		Kind: awsapi.ErrInvalidRequest, Message: ev.Reason, RequestID: id,
+	})
+}
+
+// statusWriter answers with a status of its own.
+type statusWriter struct {
+	http.ResponseWriter
+	status int
+}
+
+func (w statusWriter) WriteHeader(int) { w.ResponseWriter.WriteHeader(w.status) }
 
 // openAuthority opens the CA of the configuration, and makes one on first use.
 func openAuthority(cfg *config.Config) (*ca.Authority, error) {

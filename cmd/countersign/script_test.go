@@ -1,9 +1,7 @@
 package main
 
 import (
-	"bytes"
 	"errors"
-	"fmt"
 	"io/fs"
 	"net"
 	"net/http"
@@ -11,6 +9,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -27,6 +27,9 @@ import (
 // own, no AWS credentials, no proxy and no network, and must leave no temporary
 // file behind.
 func TestScripts(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("the scripts use a POSIX shell")
+	}
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata/script",
 		RequireExplicitExec: true,
@@ -37,21 +40,22 @@ func TestScripts(t *testing.T) {
 				return err
 			}
 			for name, value := range map[string]string{
-				"HOME": home, "USERPROFILE": home, "AWS_EC2_METADATA_DISABLED": "true", "SHELL": "/bin/bash",
+				"HOME": home, "AWS_EC2_METADATA_DISABLED": "true", "SHELL": "/bin/bash", "STATE": filepath.Join(home, ".countersign"),
 			} {
 				e.Setenv(name, value)
 			}
+			e.Values[worldKey{}] = &world{}
 			temp := filepath.Join(e.WorkDir, ".tmp")
 			e.Defer(func() {
 				if left := names(temp); len(left) > 0 {
-					t.Errorf("%s: files are left in the temporary folder: %q", filepath.Base(e.WorkDir), left)
+					e.T().Fatal("files are left in the temporary folder: ", strings.Join(left, " "))
 				}
 			})
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"sandbox": startSandbox, "seen": seen, "code": exitCode, "await": await, "signal": sendSignal,
-			"port": freePort, "mode": fileMode, "lines": auditLines, "lines-of": outputLines, "secretless": secretless,
+			"port": freePort, "mode": fileMode, "lines": auditLines, "secretless": secretless,
 		},
 	})
 }
@@ -65,26 +69,183 @@ func names(dir string) (out []string) {
 	return out
 }
 
-type sandboxKey struct{}
+// world is what a script has running beside it.
+type world struct{ sandbox *sandbox.Server }
 
-var sandboxes = map[string]*sandbox.Server{}
-var sandboxesMu = make(chan struct{}, 1)
+type worldKey struct{}
 
-// startSandbox starts a stand-in for AWS and sets source credentials for it:
+// startSandbox starts a stand-in for AWS and puts the keys of its user where
+// source credentials are looked for:
 //
 //	sandbox
 //
 // $SANDBOX is its address, sandbox.pem its CA.
-func startSandbox(ts *testscript.TestScript, neg bool, args []string) {
+func startSandbox(ts *testscript.TestScript, _ bool, _ []string) {
 	s, err := sandbox.Start(sandbox.Options{})
 	ts.Check(err)
 	ts.Defer(func() { _ = s.Close() })
+	ts.Value(worldKey{}).(*world).sandbox = s
 	ts.Check(os.WriteFile(ts.MkAbs("sandbox.pem"), s.RootPEM(), 0o600))
 	ts.Setenv("SANDBOX", s.Address())
 	ts.Setenv("AWS_ACCESS_KEY_ID", s.Credentials().AccessKeyID)
 	ts.Setenv("AWS_SECRET_ACCESS_KEY", s.Credentials().SecretAccessKey)
-	ts.Setenv("SANDBOX_SECRET", s.Credentials().SecretAccessKey)
-	sandboxesMu <- struct{}{}
-	sandboxes[ts.Getenv("WORK")] = s
-	<-sandboxesMu
+}
+
+// seen checks what reached the sandbox, oldest first:
+//
+//	seen 'GetCallerIdentity arn:…'...
+//
+// Each argument is an operation and a pattern of the caller.
+func seen(ts *testscript.TestScript, _ bool, args []string) {
+	var got []string
+	for _, r := range ts.Value(worldKey{}).(*world).sandbox.Requests() {
+		got = append(got, r.Operation+" "+r.Principal)
+	}
+	ok := len(got) == len(args)
+	for i := 0; ok && i < len(args); i++ {
+		ok = regexp.MustCompile("^" + args[i] + "$").MatchString(got[i])
+	}
+	if !ok {
+		ts.Fatalf("the sandbox has seen\n%s\nexpected\n%s", strings.Join(got, "\n"), strings.Join(args, "\n"))
+	}
+}
+
+// exitCode runs a program that is to end with a code:
+//
+//	code 3 countersign config check
+func exitCode(ts *testscript.TestScript, _ bool, args []string) {
+	want, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	err = ts.Exec(args[1], args[2:]...)
+	var exit *exec.ExitError
+	got := 0
+	switch {
+	case errors.As(err, &exit):
+		got = exit.ExitCode()
+	case err != nil:
+		ts.Fatalf("%v", err)
+	}
+	if got != want {
+		ts.Fatalf("exit code %d, expected %d", got, want)
+	}
+}
+
+// await waits until something is so:
+//
+//	await ready ADDRESS       /readyz answers 200
+//	await file NAME PATTERN   the file has a line that matches
+//	await gone ADDRESS        nobody listens there any more
+func await(ts *testscript.TestScript, _ bool, args []string) {
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	is := func() bool {
+		switch args[0] {
+		case "ready":
+			res, err := client.Get("http://" + args[1] + "/readyz")
+			if err != nil {
+				return false
+			}
+			return res.Body.Close() == nil && res.StatusCode == http.StatusOK
+		case "file":
+			text, err := os.ReadFile(ts.MkAbs(args[1]))
+			return err == nil && regexp.MustCompile("(?m)"+args[2]).Match(text)
+		case "gone":
+			c, err := net.Dial("tcp", args[1])
+			return err != nil || c.Close() != nil
+		}
+		ts.Fatalf("await %s?", args[0])
+		return false
+	}
+	// Far beyond what it takes, so that a hang ends with this script's name.
+	for deadline := time.Now().Add(time.Minute); !is(); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			if args[0] == "file" {
+				text, err := os.ReadFile(ts.MkAbs(args[1]))
+				ts.Logf("%s: %s %v", args[1], text, err)
+			}
+			ts.Fatalf("this never came to be: %s", strings.Join(args, " "))
+		}
+	}
+}
+
+// sendSignal sends a signal to the program that was started last:
+//
+//	signal HUP
+func sendSignal(ts *testscript.TestScript, _ bool, args []string) {
+	running := ts.BackgroundCmds()
+	if len(running) == 0 {
+		ts.Fatalf("nothing runs in the background")
+	}
+	s, ok := map[string]os.Signal{"HUP": syscall.SIGHUP, "TERM": syscall.SIGTERM, "INT": syscall.SIGINT}[args[0]]
+	if !ok {
+		ts.Fatalf("signal %s?", args[0])
+	}
+	ts.Check(running[len(running)-1].Process.Signal(s))
+}
+
+// freePort finds ports that nobody listens on:
+//
+//	port NAME...   $NAME is 127.0.0.1 and a port
+func freePort(ts *testscript.TestScript, _ bool, args []string) {
+	for _, name := range args {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		ts.Check(err)
+		defer l.Close()
+		ts.Setenv(name, l.Addr().String())
+	}
+}
+
+// fileMode checks the permissions of files:
+//
+//	mode 0600 FILE...
+func fileMode(ts *testscript.TestScript, _ bool, args []string) {
+	want, err := strconv.ParseUint(args[0], 8, 32)
+	ts.Check(err)
+	for _, name := range args[1:] {
+		info, err := os.Stat(ts.MkAbs(name))
+		ts.Check(err)
+		if info.Mode().Perm() != fs.FileMode(want) {
+			ts.Fatalf("%s has mode %04o, expected %04o", name, info.Mode().Perm(), want)
+		}
+	}
+}
+
+// auditLines checks a record:
+//
+//	lines FILE 'decision reason identity role operation status'...
+//
+// Each argument after the file is one line of it. FILE can be stdout or stderr,
+// whose other lines are passed over.
+func auditLines(ts *testscript.TestScript, _ bool, args []string) {
+	var got []string
+	for line := range strings.Lines(ts.ReadFile(args[0])) {
+		e, err := audit.Parse([]byte(strings.TrimSpace(line)))
+		if err != nil {
+			if args[0] == "stdout" || args[0] == "stderr" {
+				continue
+			}
+			ts.Fatalf("%s: %v", args[0], err)
+		}
+		got = append(got, strings.Join([]string{string(e.Decision), e.Reason, e.Identity, e.Role, e.Operation, strconv.Itoa(e.Status)}, " "))
+	}
+	if !slices.Equal(got, args[1:]) {
+		ts.Fatalf("%s has\n%s\nexpected\n%s", args[0], strings.Join(got, "\n"), strings.Join(args[1:], "\n"))
+	}
+}
+
+// secretless checks that nothing that was printed last, and no file that is
+// named, holds the source credentials:
+//
+//	secretless FILE...
+func secretless(ts *testscript.TestScript, _ bool, args []string) {
+	for _, name := range append([]string{"stdout", "stderr"}, args...) {
+		text := ts.ReadFile(name)
+		for _, secret := range []string{ts.Getenv("AWS_SECRET_ACCESS_KEY"), ts.Getenv("AWS_ACCESS_KEY_ID")} {
+			if secret == "" {
+				ts.Fatalf("there are no source credentials to look for")
+			}
+			if strings.Contains(text, secret) {
+				ts.Fatalf("%s holds source credentials", name)
+			}
+		}
+	}
 }
