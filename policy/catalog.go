@@ -1,6 +1,10 @@
 package policy
 
-import "strings"
+import (
+	"strings"
+
+	"github.com/countersign-proxy/countersign/awsapi"
+)
 
 // Catalog says which actions and condition keys there are: the Service
 // Authorization Reference.
@@ -9,6 +13,37 @@ type Catalog interface {
 	Prefixes() []string
 	// Service describes one prefix, in lower case; false when there is none.
 	Service(prefix string) (CatalogService, bool)
+}
+
+// AWS is the catalog of the tables in awsapi. Its values are built on each call.
+func AWS() Catalog { return tables{} }
+
+type tables struct{}
+
+func (tables) Prefixes() []string { return awsapi.ActionPrefixes() }
+
+func (tables) Service(prefix string) (CatalogService, bool) {
+	names := awsapi.ActionsOf(prefix)
+	if names == nil {
+		return CatalogService{}, false
+	}
+	s := CatalogService{Actions: make(map[string]CatalogAction, len(names)), Keys: make(map[string]string)}
+	for _, name := range names {
+		a, ok := awsapi.LookupAction(name)
+		if !ok {
+			continue
+		}
+		c := CatalogAction{Level: a.AccessLevel}
+		for _, r := range a.Resources {
+			c.Resources = append(c.Resources, r.ARN)
+		}
+		_, short, _ := strings.Cut(a.Name, ":")
+		s.Actions[short] = c
+	}
+	for _, k := range awsapi.ConditionKeysOf(prefix) {
+		s.Keys[k.Name] = k.Type
+	}
+	return s, true
 }
 
 // CatalogService is one service prefix.

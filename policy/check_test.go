@@ -94,6 +94,28 @@ func TestCheckWithoutCatalogKnowsNoServiceKeys(t *testing.T) {
 	}
 }
 
+// TestCheckAgainstAWS looks things up in the real tables.
+func TestCheckAgainstAWS(t *testing.T) {
+	src := doc(
+		`{"Effect":"Allow","Action":["s3:GetObjects","ec2:DescribeInstances","dynamodb:GetItem"],"Resource":"*"}`,
+		`{"Effect":"Allow","Action":"s3:ListAllMyBuckets","Resource":"arn:aws:s3:::data"}`,
+		`{"Effect":"Allow","Action":"dynamodb:GetItem","Resource":"arn:aws:dynamodb:eu-west-1:123456789012:table/t","Condition":{"ForAllValues:StringEquals":{"dynamodb:LeadingKeys":"x"},"Null":{"dynamodb:LeadingKeys":"false"}}}`,
+		`{"Effect":"Allow","Action":"ec2:RunInstances","Resource":"*","Condition":{"StringEquals":{"ec2:InstanceTyp":"t3.micro","ec2:InstanceType":"t3.micro"}}}`)
+	var got []string
+	for _, f := range CheckSource("p", []byte(src), CheckOptions{Catalog: AWS()}) {
+		got = append(got, f.Code+": "+f.Message)
+	}
+	want := []string{
+		"unknown-action: there is no action s3:GetObjects; did you mean s3:GetObject?",
+		`action-needs-star: s3:ListAllMyBuckets supports no resources; it is matched by Resource "*" alone`,
+		"redundant-statement: statement #1 says as much without this one",
+		"unknown-key: there is no condition key ec2:InstanceTyp; did you mean ec2:instancetype?",
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("got %q", got)
+	}
+}
+
 func TestSizeAsSession(t *testing.T) {
 	p := mustParse(t, "p", "{ \"Version\": \"2012-10-17\",\n \"Statement\": [] }")
 	got := p.SizeAsSession()

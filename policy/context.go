@@ -45,7 +45,7 @@ const (
 // concurrent use.
 type view struct {
 	q       *Query
-	need    *awsapi.Need // set by consider
+	need    *awsapi.Need        // set by consider
 	extra   map[string][]string // Query.Extra with lower-case keys
 	seen    []lookup            // what get has found for the need
 	one     [1]string
@@ -251,20 +251,11 @@ func beyondRequest(key string) bool {
 	return false
 }
 
-// isListed finds a key in a list whose entries may stand for a whole family:
-// "aws:resourcetag/", "aws:resourcetag/*" or "aws:resourcetag/${tagkey}".
+// isListed finds a lower-case key in a list whose entries may stand for a whole
+// family: "aws:resourcetag/*".
 func isListed(list []string, key string) bool {
 	for _, l := range list {
-		if l == key {
-			return true
-		}
-		if slash := strings.IndexByte(l, '/'); slash >= 0 && len(key) > slash && key[:slash+1] == l[:slash+1] {
-			switch rest := l[slash+1:]; {
-			case rest == "", rest == "*", strings.HasPrefix(rest, "${"):
-				return true
-			}
-		}
-		if strings.EqualFold(l, key) {
+		if prefix, family := strings.CutSuffix(l, "*"); l == key || family && strings.HasPrefix(key, prefix) {
 			return true
 		}
 	}

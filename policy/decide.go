@@ -35,18 +35,20 @@ func Reasons() []Reason {
 
 // Decision is the judgement of one call.
 type Decision struct {
-	Allow  bool
-	Reason Reason
+	Allow  bool   `json:"allow"`
+	Reason Reason `json:"reason"`
 	// Policy and Statement made the decision: the statement that denies, or the one
 	// that allows the call's first need. Empty where no statement did.
-	Policy, Statement string
+	Policy    string `json:"policy,omitempty"`
+	Statement string `json:"statement,omitempty"`
 	// Action and Resource are the permission that is missing; empty when allowed.
-	Action, Resource string
+	Action   string `json:"action,omitempty"`
+	Resource string `json:"resource,omitempty"`
 	// Unknown is a condition key without whose value a statement could not be
 	// judged; "" when none mattered. It is lower-case.
-	Unknown string
+	Unknown string `json:"unknown,omitempty"`
 	// Message explains a denial to the caller as AWS would; empty when allowed.
-	Message string
+	Message string `json:"message,omitempty"`
 }
 
 // Decide judges a call. It never panics on any Query and allows nothing that
@@ -127,7 +129,7 @@ func (r *rules) judge(v *view) Decision {
 	// Denials come first, for all needs: the reason that is reported shall not
 	// depend on the order in which a call lists what it needs.
 	for i := range call.Needs {
-		for t := range targets(&call.Needs[i]) {
+		for t := range targets(&call.Needs[i], Deny) {
 			if d, denied := r.denied(v, &call.Needs[i], t); denied {
 				return d
 			}
@@ -135,7 +137,7 @@ func (r *rules) judge(v *view) Decision {
 	}
 	first := true
 	for i := range call.Needs {
-		for t := range targets(&call.Needs[i]) {
+		for t := range targets(&call.Needs[i], Allow) {
 			d := r.allowed(v, &call.Needs[i], t)
 			if !d.Allow {
 				return d
@@ -149,23 +151,33 @@ func (r *rules) judge(v *view) Decision {
 	return out
 }
 
-// target is one resource of a need.
+// target is what one need is judged on: a resource, all resources of a pattern, or
+// some resource of which nothing is known.
 type target struct {
-	arn     string
-	unknown bool // some resource that the call does not name
-	open    *openARN
+	arn     string // as named in decisions; a pattern's text for a pattern
+	pattern string // compiled; "" for a resource
+	unknown bool
 }
 
-// targets yields what a need applies to: its resources, and one unknown resource when it
-// has some that could not be understood or names none at all.
-func targets(n *awsapi.Need) func(func(target) bool) {
+// targets yields what a need applies to. Patterns stand for resources that the
+// request leaves open: a Deny that may meet one of them may apply, and where the
+// need says that its unknown resources are within them, an Allow must cover each.
+// A need that names nothing is for some unknown resource.
+func targets(n *awsapi.Need, effect Effect) func(func(target) bool) {
 	return func(yield func(target) bool) {
 		for _, arn := range n.Resources {
-			if !yield(target{arn: arn, open: openResource(arn)}) {
+			if !yield(target{arn: arn}) {
 				return
 			}
 		}
-		if n.ResourceUnknown || len(n.Resources) == 0 {
+		if n.ResourceUnknown || effect == Deny {
+			for _, p := range n.Patterns {
+				if !yield(target{arn: p, pattern: compileWildcards(p)}) {
+					return
+				}
+			}
+		}
+		if n.ResourceUnknown && len(n.Patterns) == 0 || !n.ResourceUnknown && len(n.Resources) == 0 {
 			yield(target{unknown: true})
 		}
 	}
@@ -253,7 +265,7 @@ func (s *Statement) onResource(v *view, t target) Truth {
 			one = Unknown
 		default:
 			var m bool
-			one, m = p.matchResource(v, t.arn, t.open)
+			one, m = p.matchResource(v, t)
 			missing = missing || m
 		}
 		if any = max(any, one); any == True {

@@ -131,7 +131,7 @@ func TestConditions(t *testing.T) {
 		{"unknown key, Null", `"Null":{"s3:prefix":"false"}`, q.unsure("s3:prefix"), Unknown},
 		{"unknown key, Null of both", `"Null":{"s3:prefix":["false","true"]}`, q.unsure("s3:prefix"), True},
 		{"unknown key beside a failed one", `"StringEquals":{"s3:prefix":"a","aws:username":"bob"}`, q.unsure("s3:prefix"), False},
-		{"a family of unknown keys", `"StringEquals":{"x:Tag/a":"a"}`, q.unsure("x:tag/"), Unknown},
+		{"a family of unknown keys", `"StringEquals":{"x:Tag/a":"a"}`, q.unsure("x:tag/*"), Unknown},
 		{"an unknown key of which some values are known", `"ForAnyValue:StringEquals":{"dynamodb:LeadingKeys":"a"}`, q.with("dynamodb:LeadingKeys", "a").unsure("dynamodb:LeadingKeys"), Unknown},
 		{"tags of the resource", `"StringNotEquals":{"aws:ResourceTag/team":"a"}`, q, Unknown},
 		{"tags of the object", `"StringEquals":{"s3:ExistingObjectTag/team":"a"}`, q, Unknown},
@@ -242,10 +242,6 @@ func TestResources(t *testing.T) {
 		{"NotResource, not listed", `"NotResource":"arn:aws:s3:::other/*"`, object, True},
 		{"NotResource, listed", `"NotResource":["arn:aws:s3:::other/*","arn:aws:s3:::data/*"]`, object, False},
 		{"NotResource with a short ARN", `"NotResource":"arn:aws:sqs"`, sqs, Unknown},
-		{"an account that is not known", `"Resource":"arn:aws:sqs:eu-west-1:123456789012:jobs"`, "arn:aws:sqs:eu-west-1:*:jobs", Unknown},
-		{"an account that is not known, another queue", `"Resource":"arn:aws:sqs:eu-west-1:123456789012:pay"`, "arn:aws:sqs:eu-west-1:*:jobs", False},
-		{"an account that does not matter", `"Resource":"arn:aws:sqs:eu-west-1:*:jobs"`, "arn:aws:sqs:eu-west-1:*:jobs", True},
-		{"an account that is not known, NotResource", `"NotResource":"arn:aws:sqs:eu-west-1:123456789012:jobs"`, "arn:aws:sqs:eu-west-1:*:jobs", Unknown},
 		{"a star in a key is a character", `"Resource":"arn:aws:s3:::data/b"`, "arn:aws:s3:::data/*", False},
 		{"bytes that are no UTF-8", `"Resource":"arn:aws:s3:::data/?"`, "arn:aws:s3:::data/\xff", True},
 	} {
@@ -271,6 +267,65 @@ func TestResources(t *testing.T) {
 		}
 		if d := set(t, `{"Effect":"Allow","Action":"*","Resource":"*"}`, `{"Effect":"Deny",`+body).Decide(q); d.Reason != ReasonExplicitDeny {
 			t.Errorf("an unknown resource hides a known one: %+v", d)
+		}
+	})
+}
+
+// TestPatterns is about resources that a request leaves open in part.
+func TestPatterns(t *testing.T) {
+	open := "arn:aws:sqs:eu-west-1:*:jobs"
+	secret := "arn:aws:secretsmanager:eu-west-1:123456789012:secret:db-??????"
+	for _, tt := range []struct {
+		name, body, pattern string
+		want                Truth
+	}{
+		{"an account that is not known", `"Resource":"arn:aws:sqs:eu-west-1:123456789012:jobs"`, open, Unknown},
+		{"another queue", `"Resource":"arn:aws:sqs:eu-west-1:123456789012:pay"`, open, False},
+		{"an account that does not matter", `"Resource":"arn:aws:sqs:eu-west-1:*:jobs"`, open, True},
+		{"a wide one", `"Resource":"arn:aws:sqs:*"`, open, True},
+		{"everything", `"Resource":"*"`, open, True},
+		{"question marks are not a star", `"Resource":"arn:aws:sqs:eu-west-1:????????????:jobs"`, open, Unknown},
+		{"question marks are question marks", `"Resource":"` + secret + `"`, secret, True},
+		{"a star takes question marks", `"Resource":"arn:aws:secretsmanager:*:*:secret:db*"`, secret, True},
+		{"one secret of many", `"Resource":"arn:aws:secretsmanager:eu-west-1:123456789012:secret:db-AbCdEf"`, secret, Unknown},
+		{"a secret with a longer name", `"Resource":"arn:aws:secretsmanager:eu-west-1:123456789012:secret:db-x-AbCdEf"`, secret, False},
+		{"a star within a segment", `"Resource":"arn:aws:sqs:e*1:123456789012:jobs"`, open, Unknown},
+		{"a short ARN", `"Resource":"arn:aws:sqs"`, open, Unknown},
+		{"NotResource that may be it", `"NotResource":"arn:aws:sqs:eu-west-1:123456789012:jobs"`, open, Unknown},
+		{"NotResource that is another", `"NotResource":"arn:aws:sqs:eu-west-1:123456789012:pay"`, open, True},
+		{"NotResource that covers it", `"NotResource":"arn:aws:sqs:*:*:jobs"`, open, False},
+		{"a variable", `"Resource":"arn:aws:sqs:*:*:${aws:username}"`, "arn:aws:sqs:eu-west-1:*:ann", True},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			q := ask("sqs:SendMessage")
+			q.Call.Needs[0].ResourceUnknown, q.Call.Needs[0].Patterns = true, []string{tt.pattern}
+			if got := truths(t, `"Action":"*",`+tt.body, q); got != tt.want {
+				t.Errorf("got %s, want %s", got, tt.want)
+			}
+		})
+	}
+	t.Run("every pattern must be covered", func(t *testing.T) {
+		q := ask("sqs:SendMessage", "arn:aws:sqs:eu-west-1:123456789012:jobs")
+		q.Call.Needs[0].ResourceUnknown, q.Call.Needs[0].Patterns = true, []string{"arn:aws:sqs:*:*:a", "arn:aws:sqs:*:*:b"}
+		for body, want := range map[string]bool{
+			`"arn:aws:sqs:*:*:a"`: false, `"arn:aws:sqs:*:*:*"`: true, `["arn:aws:sqs:*:*:a","arn:aws:sqs:*:*:b"]`: false,
+			`["arn:aws:sqs:*:*:a","arn:aws:sqs:*:*:b","arn:aws:sqs:*:*:jobs"]`: true,
+		} {
+			if d := set(t, `{"Effect":"Allow","Action":"*","Resource":`+body+`}`).Decide(q); d.Allow != want {
+				t.Errorf("%s: %+v", body, d)
+			}
+		}
+	})
+	t.Run("a pattern beside known resources is for denials", func(t *testing.T) {
+		q := ask("iam:PassRole", "arn:aws:iam::123456789012:role/app")
+		q.Call.Needs[0].Patterns = []string{"arn:aws:iam::123456789012:role/*/app"}
+		allow := `{"Effect":"Allow","Action":"*","Resource":"arn:aws:iam::123456789012:role/app"}`
+		if d := set(t, allow).Decide(q); !d.Allow {
+			t.Errorf("%+v", d)
+		}
+		d := set(t, allow, `{"Effect":"Deny","Action":"*","Resource":"arn:aws:iam::*:role/admin/*"}`).Decide(q)
+		if d.Reason != ReasonPossibleDeny || d.Resource != "arn:aws:iam::123456789012:role/*/app" {
+			t.Errorf("%+v", d)
 		}
 	})
 }

@@ -16,8 +16,10 @@ type Explanation struct {
 
 // NeedExplanation is one permission on one resource.
 type NeedExplanation struct {
-	Action     string                 `json:"action"`   // "" for a call that was not understood
-	Resource   string                 `json:"resource"` // "" for a resource that the call does not name
+	Action   string `json:"action"`   // "" for a call that was not understood
+	Resource string `json:"resource"` // "" for a resource that the call does not name; wildcards for what it leaves open
+	// DenyOnly: the resource only may be concerned, so no Allow is needed for it.
+	DenyOnly   bool                   `json:"deny_only,omitempty"`
 	Statements []StatementExplanation `json:"statements"`
 }
 
@@ -60,8 +62,11 @@ func (s *Set) Explain(q Query) Explanation {
 		return e
 	}
 	for i := range q.Call.Needs {
-		for t := range targets(&q.Call.Needs[i]) {
-			e.Needs = append(e.Needs, s.explainNeed(v, &q.Call.Needs[i], t))
+		n := &q.Call.Needs[i]
+		for t := range targets(n, Deny) {
+			one := s.explainNeed(v, n, t)
+			one.DenyOnly = t.pattern != "" && !n.ResourceUnknown
+			e.Needs = append(e.Needs, one)
 		}
 	}
 	return e
@@ -192,6 +197,9 @@ func (e Explanation) WriteTo(w io.Writer) (int64, error) {
 		}
 		if resource == "" {
 			resource = "a resource that the call does not name"
+		}
+		if n.DenyOnly {
+			resource += " (perhaps; only a Deny counts)"
 		}
 		fmt.Fprintf(&b, "\n%s on %s\n", action, resource)
 		for _, s := range n.Statements {

@@ -30,6 +30,9 @@ func TestExplain(t *testing.T) {
 	show("allowed", ask("s3:GetObject", object).with("s3:prefix", "y/z"))
 	e := show("denied for want of a known tag", ask("s3:GetObject", object))
 	show("denied", ask("s3:PutObject", object, "arn:aws:s3:::elsewhere/x"))
+	open := ask("s3:GetObject", object)
+	open.Call.Needs[0].Patterns = []string{"arn:aws:s3:::data/*/a.txt"}
+	show("with what may be concerned", open)
 	mystery := ask("")
 	mystery.Call.Needs, mystery.Call.Unknown = nil, "two selectors"
 	show("not understood", mystery)

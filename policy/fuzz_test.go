@@ -33,6 +33,9 @@ func FuzzDecide(f *testing.F) {
 		if flags&1 != 0 {
 			call.Needs[0].ResourceUnknown = true
 		}
+		if flags&4 != 0 {
+			call.Needs[0].Patterns = []string{resource}
+		}
 		if flags&2 != 0 {
 			call.Needs = append(call.Needs, awsapi.Need{Action: "s3:GetObject", Resources: []string{"*"}})
 		}
@@ -62,7 +65,7 @@ func FuzzDecide(f *testing.F) {
 		dark := *call
 		dark.UnknownConditions = []string{strings.ToLower(key)}
 		dark.Needs = append([]awsapi.Need(nil), call.Needs...)
-		dark.Needs[0].ResourceUnknown = true
+		dark.Needs[0].ResourceUnknown, dark.Needs[0].Patterns = true, nil
 		less.Call = &dark
 		l := alone.Decide(less)
 		check(t, l)
@@ -105,7 +108,7 @@ func check(t *testing.T, d Decision) {
 func holds(t *testing.T, e Explanation) {
 	t.Helper()
 	for _, n := range e.Needs {
-		allowed := false
+		allowed := n.DenyOnly
 		for _, s := range n.Statements {
 			if s.Effect == Deny && s.Applies != False {
 				t.Fatalf("allowed in spite of %+v", s)
@@ -141,6 +144,9 @@ func FuzzGlob(f *testing.F) {
 		}
 		if strict := strictText(p); strict != "" && matchSegments(strict, s) && !got {
 			t.Fatalf("the strict reading of %q matches %q, the wide one does not", pat, s)
+		}
+		if apart(p, o) && got && match(o, s) {
+			t.Fatalf("%q matches %q and %q, which are said to be apart", s, pat, other)
 		}
 		if plain(s) && got && match(o, s) && !overlap(p, o) {
 			t.Fatalf("%q matches %q and %q, which are said not to overlap", s, pat, other)

@@ -187,40 +187,55 @@ func isStar(c byte) bool { return c == star || c == segStar }
 
 // covers reports whether every text that b matches is matched by a as well. It
 // may say false for patterns that do cover, never true for patterns that do not:
-// a's wildcards are matched against b's as if those were characters.
+// b's wildcards are taken for characters of their own, of which a question mark of a
+// takes no star.
 func covers(a, b string) bool {
-	// A star of b must fall to a star of a; a question mark of b to either.
-	type state struct{ i, j int }
-	seen := make(map[state]bool)
-	var walk func(i, j int) bool
-	walk = func(i, j int) bool {
-		s := state{i, j}
-		if seen[s] {
+	ai, bi := 0, 0
+	back, mark := -1, 0
+	for bi < len(b) {
+		if ai < len(a) {
+			switch {
+			case a[ai] == star:
+				ai++
+				if ai == len(a) {
+					return true
+				}
+				back, mark = ai, bi
+				continue
+			case a[ai] == question && !isStar(b[bi]):
+				ai++
+				bi += size(b[bi:])
+				continue
+			case a[ai] == b[bi]:
+				ai++
+				bi++
+				continue
+			}
+		}
+		if back < 0 {
 			return false
 		}
-		seen[s] = true
-		if i == len(a) {
-			return j == len(b)
-		}
-		if a[i] == star {
-			return walk(i+1, j) || j < len(b) && walk(i, j+1)
-		}
-		if j == len(b) {
-			return false
-		}
-		if a[i] == question {
-			if b[j] == star || b[j] == segStar {
-				return false
-			}
-			n := 1
-			if b[j] < segStar {
-				n = size(b[j:])
-			}
-			return walk(i+1, j+n)
-		}
-		return a[i] == b[j] && walk(i+1, j+1)
+		mark += size(b[mark:])
+		ai, bi = back, mark
 	}
-	return walk(0, 0)
+	for ai < len(a) && a[ai] == star {
+		ai++
+	}
+	return ai == len(a)
+}
+
+// apart reports, cheaply, that no text can match both patterns, because they begin
+// differently; false when that does not tell.
+func apart(a, b string) bool {
+	for i := 0; i < len(a) && i < len(b); i++ {
+		if a[i] >= segStar || b[i] >= segStar {
+			return false
+		}
+		if a[i] != b[i] {
+			return true
+		}
+	}
+	return false
 }
 
 // matchSegments is match for patterns that hold segStar.

@@ -116,7 +116,7 @@ type learner struct {
 	creates   map[string][]string        // by service: what is created
 	found     map[string]*Generalisation // by pattern
 	whole     []string                   // actions on resources that could not be told
-	open      bool                       // some account or region was not known
+	open      bool                       // some calls left parts of an ARN open
 }
 
 const newBucket = "s3 bucket"
@@ -176,12 +176,15 @@ func (l *learner) see(n awsapi.Need) {
 		l.resources[n.Action] = set
 	}
 	for _, r := range n.Resources {
-		if openResource(r) != nil {
-			l.open = true
-		}
 		set[resourceText(r)] = true
 	}
-	if n.ResourceUnknown || len(n.Resources) == 0 {
+	if n.ResourceUnknown {
+		for _, p := range n.Patterns {
+			l.open = true
+			set[strings.ReplaceAll(p, "${", "${$}{")] = true
+		}
+	}
+	if n.ResourceUnknown && len(n.Patterns) == 0 || !n.ResourceUnknown && len(n.Resources) == 0 {
 		set["*"] = true
 		if !slices.Contains(l.whole, n.Action) {
 			l.whole = append(l.whole, n.Action)
@@ -190,8 +193,7 @@ func (l *learner) see(n awsapi.Need) {
 }
 
 // resourceText writes an ARN as an entry of Resource: characters that would mean
-// something there are escaped. An account or region of "*" stays (it was not known),
-// and so does the /* with which calls that create things name what is not there yet.
+// something there are escaped.
 func resourceText(arn string) string {
 	if arn == "*" || !strings.HasPrefix(arn, "arn:") {
 		return "*"
@@ -200,14 +202,11 @@ func resourceText(arn string) string {
 	if len(f) < 6 {
 		return "*"
 	}
-	rest, tail := f[5], ""
-	if f[2] != "s3" && strings.HasSuffix(rest, "/*") {
-		rest, tail = strings.TrimSuffix(rest, "*"), "*"
-	}
+	rest := f[5]
 	if strings.ContainsAny(rest, "*?$") {
 		rest = strings.NewReplacer("*", "${*}", "?", "${?}", "${", "${$}{").Replace(rest)
 	}
-	text := strings.Join(f[:5], ":") + ":" + rest + tail
+	text := strings.Join(f[:5], ":") + ":" + rest
 	if utf8.ValidString(text) {
 		return text
 	}
@@ -316,7 +315,7 @@ func (l *learner) notes(doc []byte) []string {
 		out = append(out, fmt.Sprintf("the resources of %s could not be told from the calls; they are allowed on \"*\"", strings.Join(l.whole, ", ")))
 	}
 	if l.open {
-		out = append(out, "some ARNs hold * for an account or region that the calls did not tell")
+		out = append(out, "some ARNs hold wildcards for what the calls left open, such as the id of a thing yet to be made")
 	}
 	if n := characters(doc); n > managedLimit {
 		out = append(out, fmt.Sprintf("the policy has %d characters without white space; AWS takes %d in a managed policy (the proxy takes more)", n, managedLimit))

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -30,12 +31,13 @@ func sample() []Observation {
 		need("s3:PutObject", "arn:aws:s3:::data/up/0b9d6e6c-2f3a-4b59-9c36-2f5d1f0c7a11"),
 		need("s3:GetObject", "arn:aws:s3:::data/pair-1", "arn:aws:s3:::data/pair-2"),
 		need("kms:Decrypt", "arn:aws:kms:eu-west-1:123456789012:key/0b9d6e6c-2f3a-4b59-9c36-2f5d1f0c7a11"),
-		need("ec2:RunInstances", "arn:aws:ec2:eu-west-1:123456789012:instance/*", "arn:aws:ec2:eu-west-1::image/ami-0123456789abcdef0"),
+		{Needs: []awsapi.Need{{Action: "ec2:RunInstances", Resources: []string{"arn:aws:ec2:eu-west-1::image/ami-0123456789abcdef0"},
+			ResourceUnknown: true, Patterns: []string{"arn:aws:ec2:eu-west-1:123456789012:instance/*"}}}},
 		need("ec2:TerminateInstances", "arn:aws:ec2:eu-west-1:123456789012:instance/i-0123456789abcdef0"),
 		need("ec2:DescribeInstances", "*"),
 		need("iam:CreateRole", "arn:aws:iam::123456789012:role/app-20230801123456789000000001"),
 		need("iam:PassRole", "arn:aws:iam::123456789012:role/app-20230801123456789000000001"),
-		need("sqs:SendMessage", "arn:aws:sqs:eu-west-1:*:jobs"),
+		{Actions: []string{"sqs:SendMessage"}, Resources: []string{"arn:aws:sqs:eu-west-1:*:jobs"}},
 		need("dynamodb:GetItem", "arn:aws:dynamodb:eu-west-1:123456789012:table/orders"),
 		need("dynamodb:PutItem", "arn:aws:dynamodb:eu-west-1:123456789012:table/orders"),
 		{Needs: []awsapi.Need{{Action: "glue:GetTables", ResourceUnknown: true}}},
@@ -156,13 +158,21 @@ func TestCut(t *testing.T) {
 
 func FuzzLearn(f *testing.F) {
 	f.Add("s3:GetObject", "arn:aws:s3:::data/part-1 arn:aws:s3:::data/part-2")
-	f.Add("ec2:RunInstances", "arn:aws:ec2:eu-west-1:*:instance/*")
+	f.Add("ec2:RunInstances", "arn:aws:ec2:eu-west-1:*:instance/* ?arn:aws:ec2:*:*:volume/${x}*")
 	f.Add("s3:PutObject", "arn:aws:s3:::a/${b}*?20260101")
 	f.Fuzz(func(t *testing.T, action, resources string) {
 		if validAction(action) != nil || strings.ContainsAny(action, "*?") {
 			t.Skip()
 		}
-		ob := need(action, strings.Fields(resources)...)
+		ob := need(action)
+		for _, r := range strings.Fields(resources) {
+			if p, pattern := strings.CutPrefix(r, "?"); pattern && strings.HasPrefix(p, "arn:") && utf8.ValidString(p) {
+				ob.Needs[0].ResourceUnknown = true
+				ob.Needs[0].Patterns = append(ob.Needs[0].Patterns, p)
+			} else {
+				ob.Needs[0].Resources = append(ob.Needs[0].Resources, r)
+			}
+		}
 		lesson := Learn([]Observation{ob}, LearnOptions{})
 		p, err := Parse("learned", lesson.Policy)
 		if err != nil {

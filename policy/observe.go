@@ -49,19 +49,29 @@ func (o *Observation) needs() []awsapi.Need {
 	var out []awsapi.Need
 	for _, a := range o.Actions {
 		n := awsapi.Need{Action: a}
+		add := func(r string) {
+			// Names of objects may hold anything. Elsewhere a wildcard stands for what
+			// the call left open.
+			if r != "*" && arnService(r) != "s3" && strings.ContainsAny(r, "*?") {
+				n.ResourceUnknown = true
+				n.Patterns = append(n.Patterns, r)
+				return
+			}
+			n.Resources = append(n.Resources, r)
+		}
 		for _, r := range o.Resources {
 			if own(a, r) {
-				n.Resources = append(n.Resources, r)
+				add(r)
 			}
 		}
-		if len(n.Resources) == 0 {
+		if len(n.Resources)+len(n.Patterns) == 0 {
 			for _, r := range o.Resources {
 				if !claimed[r] {
-					n.Resources = append(n.Resources, r)
+					add(r)
 				}
 			}
 		}
-		if len(n.Resources) == 0 {
+		if len(n.Resources)+len(n.Patterns) == 0 {
 			n.Resources = []string{"*"}
 		}
 		out = append(out, n)

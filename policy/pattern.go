@@ -202,17 +202,17 @@ func strictText(text string) string {
 	return string(b)
 }
 
-// matchResource compares one resource of a request. missing says that a
-// variable had no value.
-func (p *pattern) matchResource(v *view, resource string, open *openARN) (t Truth, missing bool) {
+// matchResource compares one resource of a request, or all that a pattern of the
+// request stands for. missing says that a variable had no value.
+func (p *pattern) matchResource(v *view, on target) (t Truth, missing bool) {
 	if p.parts == nil {
-		if open != nil {
-			return p.matchOpen(p.text, p.strict, p.loose, open), false
+		switch {
+		case on.pattern != "":
+			return matchWhole(p.text, p.strict, p.loose, on.pattern), false
+		case p.loose == "" && p.strict == "":
+			return truth(p.match(on.arn)), false
 		}
-		if p.loose == "" && p.strict == "" {
-			return truth(p.match(resource)), false
-		}
-		return matchTexts(p.text, p.strict, p.loose, resource), false
+		return matchTexts(p.text, p.strict, p.loose, on.arn), false
 	}
 	r := p.resolve(v)
 	if r.missing {
@@ -222,15 +222,27 @@ func (p *pattern) matchResource(v *view, resource string, open *openARN) (t Trut
 	if strings.Count(r.text, ":") < 5 {
 		loose = r.text + ":\xff"
 	}
-	if open != nil {
-		t = p.matchOpen(r.text, strict, loose, open)
+	if on.pattern != "" {
+		t = matchWhole(r.text, strict, loose, on.pattern)
 	} else {
-		t = matchTexts(r.text, strict, loose, resource)
+		t = matchTexts(r.text, strict, loose, on.arn)
 	}
 	if t == True && (r.unknown || p.early) {
 		t = Unknown
 	}
 	return t, false
+}
+
+// matchWhole is True when the policy's text matches all that the request's pattern
+// stands for, False when it matches nothing of it.
+func matchWhole(text, strict, loose, pattern string) Truth {
+	switch {
+	case strict == "" && covers(text, pattern):
+		return True
+	case !apart(text, pattern) && overlap(text, pattern), loose != "" && overlap(loose, pattern):
+		return Unknown
+	}
+	return False
 }
 
 func matchTexts(text, strict, loose, resource string) Truth {
@@ -241,49 +253,6 @@ func matchTexts(text, strict, loose, resource string) Truth {
 		}
 		return True
 	case loose != "" && match(loose, resource):
-		return Unknown
-	}
-	return False
-}
-
-// openARN is a resource whose region or account could not be known; the
-// call writes "*" there, which no real ARN holds.
-type openARN struct {
-	filled string // with text in place of "*" that only a wildcard matches
-	glob   string // compiled, with stars in place of "*"
-}
-
-const unguessable = "\x00\x01\x00\x01\x00\x01\x00\x01\x00\x01\x00\x01\x00\x01\x00\x01"
-
-// openResource returns nil for a resource whose region and account are known.
-func openResource(arn string) *openARN {
-	if !strings.Contains(arn, ":*:") || !strings.HasPrefix(arn, "arn:") {
-		return nil
-	}
-	f := strings.SplitN(arn, ":", 6)
-	if len(f) < 6 || f[3] != "*" && f[4] != "*" {
-		return nil
-	}
-	fill := func(with string) string {
-		g := [6]string(f)
-		for _, i := range [...]int{3, 4} {
-			if g[i] == "*" {
-				g[i] = with
-			}
-		}
-		return strings.Join(g[:], ":")
-	}
-	return &openARN{filled: fill(unguessable), glob: fill("\xff")}
-}
-
-func (p *pattern) matchOpen(text, strict, loose string, open *openARN) Truth {
-	if t := matchTexts(text, strict, loose, open.filled); t != False {
-		return t
-	}
-	if loose == "" {
-		loose = text
-	}
-	if overlap(loose, open.glob) || overlap(text, open.glob) {
 		return Unknown
 	}
 	return False
