@@ -29,6 +29,11 @@ func (rq *request) describe(c *Call, found []match) error {
 	}
 	if c.Region != "" {
 		c.Conditions["aws:requestedregion"] = []string{c.Region}
+		if primary.m.name == "ec2" {
+			c.Conditions["ec2:region"] = []string{c.Region}
+		}
+	} else {
+		c.UnknownConditions = append(c.UnknownConditions, "aws:requestedregion")
 	}
 	for _, h := range [...]string{"User-Agent", "Referer"} {
 		if v := rq.r.Header.Get(h); v != "" {
@@ -51,6 +56,13 @@ func (rq *request) describe(c *Call, found []match) error {
 	return nil
 }
 
+// addUnknown marks a condition key as one that may or may not be present.
+func (c *Call) addUnknown(key string) {
+	if !slices.Contains(c.UnknownConditions, key) {
+		c.UnknownConditions = append(c.UnknownConditions, key)
+	}
+}
+
 func tierRank(t string) int { return strings.Index("DCBA", t) + min(len(t), 1) }
 
 func (rq *request) describeOne(c *Call, m match) error {
@@ -71,17 +83,37 @@ func (rq *request) describeOne(c *Call, m match) error {
 	if len(m.op.needs) == 0 {
 		return fmt.Errorf("no IAM action is known for %s:%s", m.m.name, m.op.name)
 	}
-	if special := specialNeeds[m.m.name+":"+m.op.name]; special != nil {
-		needs, err := special(rq, c, m)
-		if err != nil {
-			return err
-		}
-		addNeeds(c, needs)
-	} else {
-		for _, spec := range m.op.needs {
-			addNeeds(c, []Need{rq.need(c, m.m, spec)})
+	owner := *c // as the resources' owner sees the call
+	if values, st := rq.get(m.op.account); st != absent {
+		if owner.AccountID = ""; len(values) == 1 && isAccount(values[0]) {
+			owner.AccountID = values[0]
 		}
 	}
+	var needs []Need
+	for _, spec := range m.op.needs {
+		needs = append(needs, rq.need(&owner, m.m, spec))
+	}
+	special := specialNeeds[m.m.name+":"+m.op.name]
+	if special == nil {
+		special = specialNeeds[m.m.name+":*"]
+	}
+	if special != nil {
+		var err error
+		if needs, err = special(rq, &owner, m, needs); err != nil {
+			return err
+		}
+		c.Conditions, c.UnknownConditions = owner.Conditions, owner.UnknownConditions
+	}
+	if m.m.name == "s3control" && rq.h.Service == "s3express" {
+		for i, n := range needs {
+			action := "s3express:" + n.Action[strings.IndexByte(n.Action, ':')+1:]
+			if _, ok := LookupAction(action); !ok {
+				return fmt.Errorf("no IAM action %s is known", action)
+			}
+			needs[i] = Need{Action: action, ResourceUnknown: true}
+		}
+	}
+	addNeeds(c, needs)
 	if m.m.prefix == "apigateway" && strings.HasPrefix(c.Needs[0].Action, "apigateway:") && len(m.op.needs[0].types) == 0 ||
 		isVerb(m.op.needs[0].action) {
 		// API Gateway's resources are its paths.
@@ -102,7 +134,7 @@ func (rq *request) describeOne(c *Call, m match) error {
 		case present:
 			c.Conditions[spec.key] = values
 		case odd:
-			c.UnknownConditions = append(c.UnknownConditions, spec.key)
+			c.addUnknown(spec.key)
 		}
 	}
 	return nil
@@ -254,7 +286,7 @@ func (rq *request) resources(c *Call, n *Need, arn arnTemplate, t typeSpec, whol
 			}
 			continue
 		}
-		if rq.fillVariables(c, n, arn, a, unknown) {
+		if rq.fillVariables(c, n, arn, a, t.required, unknown) {
 			any = true
 		}
 	}
@@ -265,7 +297,7 @@ func (rq *request) resources(c *Call, n *Need, arn arnTemplate, t typeSpec, whol
 
 // fillVariables adds the resources that an alternative names by its variables.
 // It reports whether the request holds any of them.
-func (rq *request) fillVariables(c *Call, n *Need, arn arnTemplate, a alternative, unknown func(func(string) (string, bool))) bool {
+func (rq *request) fillVariables(c *Call, n *Need, arn arnTemplate, a alternative, required bool, unknown func(func(string) (string, bool))) bool {
 	single := make(map[string]string, len(a.vars))
 	var many []string
 	manyName := ""
@@ -278,17 +310,20 @@ func (rq *request) fillVariables(c *Call, n *Need, arn arnTemplate, a alternativ
 		}
 		last = last || i == len(a.vars)-1
 		strange = strange || st == odd
-		if len(values) == 1 && len(a.vars) > 1 {
+		if len(values) == 1 && arn.vars > 1 {
 			single[v.name] = values[0]
 			continue
 		}
-		if len(a.vars) > 1 {
+		if arn.vars > 1 {
 			strange = true
 			continue
 		}
 		many, manyName = values, v.name
 	}
-	if !last {
+	if len(single) == 0 && manyName == "" && !strange {
+		return false
+	}
+	if !last && !required {
 		return false
 	}
 	lookup := func(name string) (string, bool) { v, ok := single[name]; return plainName(arn, name, v, ok) }
@@ -297,9 +332,11 @@ func (rq *request) fillVariables(c *Call, n *Need, arn arnTemplate, a alternativ
 		return true
 	}
 	if manyName == "" {
-		if v := single[a.vars[len(a.vars)-1].name]; strings.HasPrefix(v, "arn:") {
-			wholeOr(n, arn, v, unknown)
-			return true
+		for _, v := range single {
+			if strings.HasPrefix(v, "arn:") { // the whole name, in the place of a part
+				wholeOr(n, arn, v, unknown)
+				return true
+			}
 		}
 		filled, open := arn.fill(c, lookup)
 		if open {
@@ -316,6 +353,10 @@ func (rq *request) fillVariables(c *Call, n *Need, arn arnTemplate, a alternativ
 			continue
 		}
 		filled, open := arn.fill(c, func(name string) (string, bool) { return plainName(arn, name, v, name == manyName) })
+		if arn.service == "iam" && strings.HasSuffix(manyName, "WithPath") && strings.HasSuffix(filled, "/"+v) {
+			// The request leaves the path out: the name alone is unique.
+			n.Patterns = append(n.Patterns, strings.TrimSuffix(filled, v)+"*/"+v)
+		}
 		if open {
 			n.ResourceUnknown = true
 			n.Patterns = append(n.Patterns, filled)
@@ -363,7 +404,7 @@ func (rq *request) passedRoles(c *Call, m match) {
 		if s := passedTo[m.m.name]; s != "" {
 			n.Conditions = map[string][]string{"iam:passedtoservice": {s}}
 		} else {
-			c.UnknownConditions = append(c.UnknownConditions, "iam:passedtoservice")
+			c.addUnknown("iam:passedtoservice")
 		}
 		for _, v := range values {
 			switch {
@@ -497,8 +538,8 @@ func (rq *request) finish(c *Call, m match) {
 			if rq.protocol == ProtocolS3 && s3RequestKeys[k] {
 				continue
 			}
-			if _, known := n.Conditions[k]; !known && !slices.Contains(c.UnknownConditions, k) {
-				c.UnknownConditions = append(c.UnknownConditions, k)
+			if _, known := n.Conditions[k]; !known {
+				c.addUnknown(k)
 			}
 		}
 	}

@@ -47,6 +47,9 @@ func Identify(in Input) *Call {
 	rq, err := readHead(in.Host, in.Request)
 	if err == nil {
 		rq.body = in.Body
+		if r := in.Request; rq.body == nil && r.ContentLength == 0 && len(r.TransferEncoding) == 0 && (r.Body == nil || r.Body == http.NoBody) {
+			rq.body = []byte{} // there is none
+		}
 		var found []match
 		if found, err = rq.operations(); err == nil {
 			err = rq.describe(c, found)
@@ -100,14 +103,6 @@ type request struct {
 
 func readHead(h Host, r *http.Request) (*request, error) {
 	rq := &request{h: h, r: r}
-	for _, name := range h.Models {
-		if m := modelNamed(name); m != nil {
-			rq.models = append(rq.models, m)
-		}
-	}
-	if rq.models == nil {
-		return nil, fmt.Errorf("no public model describes the API of %s", h.Name)
-	}
 	target := r.RequestURI
 	if target == "" && r.URL != nil { // a request that was made here rather than received
 		target = r.URL.RequestURI()
@@ -117,6 +112,18 @@ func readHead(h Host, r *http.Request) (*request, error) {
 	}
 	path, query, _ := strings.Cut(target, "?")
 	rq.path = path
+	names := h.Models
+	if h.Service == "s3express" && h.Bucket == "" && strings.HasPrefix(path, "/v20180820/") {
+		names = []string{"s3control"} // shares the control endpoint; no directory bucket has such a name
+	}
+	for _, name := range names {
+		if m := modelNamed(name); m != nil {
+			rq.models = append(rq.models, m)
+		}
+	}
+	if rq.models == nil {
+		return nil, fmt.Errorf("no public model describes the API of %s", h.Name)
+	}
 	var err error
 	if rq.query, err = parseForm(query, false); err != nil {
 		return nil, fmt.Errorf("the query string cannot be read: %w", err)
@@ -127,7 +134,7 @@ func readHead(h Host, r *http.Request) (*request, error) {
 // operations returns the operations that the request may be; more than one
 // only where the wire cannot tell them apart.
 func (rq *request) operations() ([]match, error) {
-	if slices.Contains(rq.h.Models, "s3") {
+	if rq.models[0].name == "s3" {
 		rq.protocol = ProtocolS3
 		return rq.s3Operations()
 	}
@@ -382,7 +389,10 @@ func (rq *request) wantsBody(op *operation) bool {
 	case ProtocolQuery, ProtocolEC2:
 		return rq.params == nil
 	}
-	return op.bodies > 0
+	if rq.protocol == ProtocolS3 {
+		return op.bodies > 0
+	}
+	return op.structured
 }
 
 // readBody finds in the body what an operation's plan asks for.
@@ -407,8 +417,10 @@ func (rq *request) readBody(op *operation) error {
 	if err != nil {
 		return err
 	}
-	if err := rq.checkMedia(len(body)); err != nil {
-		return err
+	if !op.anyMedia {
+		if err := rq.checkMedia(len(body)); err != nil {
+			return err
+		}
 	}
 	switch {
 	case rq.protocol == ProtocolCBOR:

@@ -36,11 +36,13 @@ type operation struct {
 	blob       bool // the body is opaque
 	events     bool // the body is an event stream
 	structured bool // the body holds members
+	anyMedia   bool // the caller chooses the content type
 	query      []string
 	headers    []string
 	tier       string
 	free       bool // needs no permission
 	needs      []needSpec
+	account    member // the owner of the resources, where the request may say so
 	roles      []roleSpec
 	tags       []tagSpec
 	conditions []conditionSpec
@@ -149,7 +151,7 @@ func parseModel(text string) *model {
 			op = &operation{
 				name: f[1], method: f[2], uri: f[3], hostPrefix: dash(f[4]),
 				open: strings.Contains(f[5], "n"), blob: strings.Contains(f[5], "b"),
-				events: strings.Contains(f[5], "e"), structured: strings.Contains(f[5], "s"),
+				events: strings.Contains(f[5], "e"), structured: strings.Contains(f[5], "s"), anyMedia: strings.Contains(f[5], "c"),
 				query: list(f[6]), headers: list(f[7]), tier: dash(f[8]),
 			}
 			m.ops[op.name] = op
@@ -161,6 +163,8 @@ func parseModel(text string) *model {
 				continue
 			}
 			op.needs = append(op.needs, needSpec{f[1], parseTypes(f[2])})
+		case "X":
+			op.account = append(op.account, parseMember(f[1])...)
 		case "P":
 			op.roles = append(op.roles, roleSpec{f[1] == "profile", parseMember(f[2])})
 		case "T":
@@ -287,6 +291,7 @@ func (op *operation) prepare(m *model) {
 	for _, r := range op.roles {
 		number(r.member)
 	}
+	number(op.account)
 	for _, c := range op.conditions {
 		number(c.member)
 	}
@@ -303,7 +308,7 @@ func (op *operation) prepare(m *model) {
 			}
 		}
 	}
-	for _, source := range specialPaths[m.name+":"+op.name] {
+	for _, source := range specialPathsOf(m.name, op.name) {
 		key, value, pair := strings.Cut(source, "+")
 		op.special = append(op.special, parseMember(key))
 		number(op.special[len(op.special)-1])

@@ -5,7 +5,6 @@ import (
 	"bytes"
 	"encoding/base64"
 	"encoding/json"
-	"fmt"
 	"net/http"
 	"net/url"
 	"os"
@@ -75,8 +74,18 @@ var sameOnTheWire = map[string]string{
 	"s3:PutBucketNotification": "s3:PutBucketNotificationConfiguration",
 }
 
-// rdsFamily share a host, an API version and many operations.
-var rdsFamily = []string{"docdb", "neptune", "rds"}
+// sameHost reports whether two models have an operation of one name behind one
+// host, as rds, docdb and neptune do: the service itself does not tell them apart.
+func sameHost(h Host, c *Call, s serialized) bool {
+	return c.Operation == s.Operation && slices.Contains(h.Models, s.Service) && slices.Contains(h.Models, c.Service)
+}
+
+// notIdentified are operations that are judged as unknown calls, and why.
+var notIdentified = map[string]string{
+	"cloudsearchdomain:Search": "botocore sends the query as a form, which the model does not say",
+	"machinelearning:Predict":  "goes to a host that another call returned",
+	"signin:CreateOAuth2Token": "goes to the sign-in pages, which are never signed for",
+}
 
 func TestEveryOperationAsBotocoreSendsItIsIdentified(t *testing.T) {
 	if testing.Short() {
@@ -110,7 +119,7 @@ func TestEveryOperationAsBotocoreSendsItIsIdentified(t *testing.T) {
 		lines = bufio.NewScanner(out)
 	}
 	lines.Buffer(nil, 64<<20)
-	type count struct{ all, exact, set, unbuilt int }
+	type count struct{ all, exact, set, unknown, unbuilt int }
 	counts := make(map[string]*count)
 	operations := make(map[string]bool)
 	var unbuilt []string
@@ -133,6 +142,10 @@ func TestEveryOperationAsBotocoreSendsItIsIdentified(t *testing.T) {
 		}
 		n.all++
 		operations[name] = true
+		if notIdentified[name] != "" {
+			n.unknown++
+			continue
+		}
 		r, body := s.request(t)
 		h, verdict := LookupHost(r.Host)
 		if verdict != HostAPI {
@@ -144,7 +157,7 @@ func TestEveryOperationAsBotocoreSendsItIsIdentified(t *testing.T) {
 		switch {
 		case got == name:
 			n.exact++
-		case sameOnTheWire[name] == got || c.Operation == s.Operation && slices.Contains(rdsFamily, s.Service) && slices.Contains(rdsFamily, c.Service):
+		case sameOnTheWire[name] == got || sameHost(h, c, s):
 			n.set++
 		default:
 			t.Errorf("%s (%s, %s) is taken for %s: %s\n%s %s", name, s.Protocol, s.Variant, got, c.Unknown, r.Method, r.Host+r.RequestURI)
@@ -170,7 +183,7 @@ func TestEveryOperationAsBotocoreSendsItIsIdentified(t *testing.T) {
 	total := 0
 	for _, p := range names {
 		n := counts[p]
-		t.Logf("%-20s %6d requests, %6d identified exactly, %4d as one of a set, %3d not built by botocore", p, n.all, n.exact, n.set, n.unbuilt)
+		t.Logf("%-20s %6d requests, %6d identified exactly, %4d as one of a set, %d unknown by design, %3d not built by botocore", p, n.all, n.exact, n.set, n.unknown, n.unbuilt)
 		total += n.all
 	}
 	sort.Strings(unbuilt)
@@ -180,5 +193,5 @@ func TestEveryOperationAsBotocoreSendsItIsIdentified(t *testing.T) {
 	if total < 30000 {
 		t.Errorf("only %d requests were checked", total)
 	}
-	t.Log(fmt.Sprintf("%d operations of botocore", len(operations)))
+	t.Logf("%d operations of botocore", len(operations))
 }

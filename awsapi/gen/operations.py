@@ -7,6 +7,7 @@ The output is a sequence of sections, one a model, sorted by name:
   Q query-key,…                           S3: every query key of the model
   O name method uri host-prefix flags query-keys headers tier
   N action types                          a permission of the operation above
+  X member                                account that owns the resources
   P kind member…                          a role that is passed
   T shape member…                         tags that are set
   C condition-key member…                 a condition value
@@ -283,7 +284,7 @@ VARIABLE = re.compile(r"\$\{([A-Za-z0-9_]+)\}")
 FIXED = ("Partition", "Region", "Account")
 
 
-def type_source(sar_type, op_name, members, lone, names):
+def type_source(sar_type, op_name, members, lone, names, required):
     """How a request names a resource of a type: alternatives, or ""."""
     key, arn = norm(sar_type["key"]), sar_type["arn"]
     variables = [v for v in VARIABLE.findall(arn) if v not in FIXED]
@@ -307,8 +308,9 @@ def type_source(sar_type, op_name, members, lone, names):
         found = variable_sources(v, v == variables[-1], key, base, lone, op_name, members, names, len(variables) == 1)
         if found:
             fills.append((v, found))
-    if fills and (fills[-1][0] == variables[-1] or len(fills) == len(variables)):
-        if len(fills) == 1:
+    # Half a name narrows what a required type may be; an optional one is not meant then.
+    if fills and (fills[-1][0] == variables[-1] or required):
+        if len(fills) == 1 and len(variables) == 1:
             alternatives += ["%s=%s" % (v, m.source()) for v, found in fills for m in found]
         else:
             alternatives.append("&".join("%s=%s" % (v, found[0].source()) for v, found in fills))
@@ -384,7 +386,7 @@ def section(out, name, model, sar, prefixes, overrides, tiers, used):
     flags = "q" if "awsQueryCompatible" in meta else "-"
     out.append("\t".join(["S", name, meta.get("signingName", meta["endpointPrefix"]), ",".join(s.protocols),
                           meta.get("targetPrefix", "-") or "-", meta.get("jsonVersion", "-"), meta["apiVersion"], shape or "-", prefix,
-                          "/v2" if name in ("geo-maps", "geo-places", "geo-routes") else "-", flags]))
+                          "/v2" if name in ("geo-maps", "geo-routes") else "-", flags]))
     types = {}
     lines = []
     for op_name in sorted(model["operations"]):
@@ -418,6 +420,8 @@ def operation(lines, s, op, prefix, sar, types, overrides, tiers, used):
     body = [m for m, r in root.get("members", {}).items() if not r.get("location")]
     if body and "b" not in flags and "e" not in flags:
         flags += "s"  # a structured body
+    if any(r.get("location") == "header" and r.get("locationName", m).lower() == "content-type" for m, r in root.get("members", {}).items()):
+        flags += "c"  # the caller chooses the content type
     query, headers = [], []
     for m in sorted(root.get("required", ())):
         ref = root["members"].get(m, {})
@@ -455,6 +459,9 @@ def operation(lines, s, op, prefix, sar, types, overrides, tiers, used):
         needs(lines, op, action, info, sar, types, members, names)
         passed = passed or info["accessLevel"] not in ("List", "Read") and not action.startswith(("iam:", "sts:"))
         conditions(lines, action, info, sar, members)
+    for m in members:
+        if len(m.path) == 1 and m.norm in ("registryid", "catalogid", "queueownerawsaccountid") and m.shape["type"] == "string":
+            lines.append("X\t" + m.source())
     if passed:
         for m in role_members(members):
             lines.append("P\trole\t" + m.source())
@@ -484,7 +491,7 @@ def needs(lines, op, action, info, sar, types, members, names):
             continue
         arn = sar_type["arn"]
         index = types.setdefault(arn, len(types))
-        source = type_source(sar_type, op["name"], members, len(kinds) == 1 or generic(op["name"]), names)
+        source = type_source(sar_type, op["name"], members, len(kinds) == 1 or generic(op["name"]), names, t["required"])
         found.append("%d%s=%s" % (index, "!" if t["required"] else "", source))
     lines.append("N\t%s\t%s" % (action, ";".join(found) or "-"))
 

@@ -35,7 +35,7 @@ class Values:
             return self.structure(shape, depth)
         if kind == "list":
             n = max(shape.metadata.get("min", 1), 1)
-            if depth > 5 and not shape.metadata.get("min"):
+            if depth > 5 and not shape.metadata.get("min") or depth > 12:
                 return []
             return [self.of(shape.member, name, depth + 1) for _ in range(min(n, 3))] if n <= 3 else [
                 self.of(shape.member, name, depth + 1)] * n
@@ -59,6 +59,12 @@ class Values:
         if getattr(shape, "is_document_type", False):
             return {"a": "b"}
         out = {}
+        if depth > 20:
+            return out
+        if getattr(shape, "is_tagged_union", False) and depth > 3:
+            scalar = [n for n, m in shape.members.items() if m.type_name not in ("structure", "list", "map")]
+            for name in scalar[:1]:
+                return {name: self.of(shape.members[name], name, depth + 1)}
         for name, member in shape.members.items():
             required = name in shape.required_members or member.serialization.get("location") == "uri"
             if getattr(member, "is_eventstream", False) or member.serialization.get("eventstream"):
@@ -83,8 +89,17 @@ class Values:
         n = name.lower()
         if n.endswith("arn") or n.endswith("arns"):
             value = "arn:aws:%s:us-east-1:%s:thing/x" % (self.service, ACCOUNT)
+            if self.service == "kinesis":
+                value = "arn:aws:kinesis:us-east-1:%s:stream/x" % ACCOUNT
+                if n == "consumerarn":
+                    value += "/consumer/x:1"
+            if self.service == "cloudfront-keyvaluestore":
+                value = "arn:aws:cloudfront::%s:key-value-store/00000000-0000-0000-0000-000000000000" % ACCOUNT
+            value = value.ljust(shape.metadata.get("min", 1), "x")
         elif n in ("accountid", "awsaccountid") or n.endswith("accountid"):
             value = ACCOUNT
+        elif n == "predictendpoint":
+            value = "https://realtime.machinelearning.us-east-1.amazonaws.com"
         elif n == "bucket":
             value = "bucket-one"
         elif n == "copysource":
@@ -115,7 +130,7 @@ def main():
 
 
 def emit(session, service, protocol):
-    config = Config(signature_version=UNSIGNED, retries={"total_max_attempts": 1}, parameter_validation=True,
+    config = Config(signature_version=UNSIGNED, retries={"total_max_attempts": 1}, parameter_validation=True, endpoint_discovery_enabled=False,
                     request_min_compression_size_bytes=1048576)
     kwargs = {}
     if service == "cloudsearchdomain":
