@@ -4,6 +4,7 @@ import (
 	"net"
 	"net/netip"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"slices"
 	"strings"
@@ -19,6 +20,9 @@ type settings struct {
 	Credentials identity.Credentials
 	Region      string
 	Trust       trustFiles
+	// Endpoint is where credentials are fetched and renewed, in place of
+	// Credentials; TokenFile holds what proves who asks.
+	Endpoint, TokenFile string
 }
 
 // trustFiles are bundles on disk. An empty path was not written.
@@ -61,13 +65,10 @@ func (s settings) variables(getenv func(string) string) []variable {
 	set := []variable{
 		{"HTTPS_PROXY", s.ProxyURL}, {"https_proxy", s.ProxyURL},
 	}
-	no := strings.Join(mergeNoProxy(getenv("NO_PROXY"), getenv("no_proxy")), ",")
-	set = append(set, variable{"NO_PROXY", no}, variable{"no_proxy", no},
-		variable{"AWS_ACCESS_KEY_ID", s.Credentials.AccessKeyID},
-		variable{"AWS_SECRET_ACCESS_KEY", s.Credentials.SecretAccessKey})
-	if s.Credentials.SessionToken != "" {
-		set = append(set, variable{"AWS_SESSION_TOKEN", s.Credentials.SessionToken})
-	}
+	exceptions := mergeNoProxy(getenv("NO_PROXY"), getenv("no_proxy"))
+	no := strings.Join(exceptions, ",")
+	set = append(set, variable{"NO_PROXY", no}, variable{"no_proxy", no})
+	set = append(set, s.keys()...)
 	if s.Region != "" {
 		set = append(set, variable{"AWS_REGION", s.Region}, variable{"AWS_DEFAULT_REGION", s.Region})
 	}
@@ -84,9 +85,21 @@ func (s settings) variables(getenv func(string) string) []variable {
 		}
 	}
 	if s.Trust.Java != "" {
-		set = append(set, variable{"JAVA_TOOL_OPTIONS", javaOptions(getenv("JAVA_TOOL_OPTIONS"), s.Trust.Java, s.ProxyURL)})
+		set = append(set, variable{"JAVA_TOOL_OPTIONS", javaOptions(getenv("JAVA_TOOL_OPTIONS"), s.Trust.Java, s.ProxyURL, exceptions)})
 	}
 	return set
+}
+
+// keys are the client credentials, or where to fetch them.
+func (s settings) keys() []variable {
+	if s.Endpoint != "" {
+		return []variable{{"AWS_CONTAINER_CREDENTIALS_FULL_URI", s.Endpoint}, {"AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", s.TokenFile}}
+	}
+	out := []variable{{"AWS_ACCESS_KEY_ID", s.Credentials.AccessKeyID}, {"AWS_SECRET_ACCESS_KEY", s.Credentials.SecretAccessKey}}
+	if s.Credentials.SessionToken != "" {
+		out = append(out, variable{"AWS_SESSION_TOKEN", s.Credentials.SessionToken})
+	}
+	return out
 }
 
 // alwaysTrust are the variables that AWS clients read; the others of
@@ -143,22 +156,91 @@ func coversAWS(entry string) bool {
 	return false
 }
 
-// javaOptions adds trust store and proxy to the options that the parent gave.
-// The last of two -D options for one property counts.
-func javaOptions(existing, store, proxyURL string) string {
+// javaOptions adds trust store and proxy to the options that the parent gave,
+// in place of those that it gave for the same properties: else they would grow
+// with every `env` that a shell takes up.
+func javaOptions(existing, store, proxyURL string, noProxy []string) string {
 	host, port, _ := net.SplitHostPort(strings.TrimPrefix(strings.TrimPrefix(proxyURL, "http://"), "https://"))
-	options := []string{
-		"-Djavax.net.ssl.trustStore=" + quoteOption(store),
-		"-Djavax.net.ssl.trustStorePassword=" + ca.StorePassword,
-		"-Djavax.net.ssl.trustStoreType=JKS",
-		"-Dhttps.proxyHost=" + host, "-Dhttps.proxyPort=" + port,
-		"-Dhttp.nonProxyHosts=localhost|127.*|[::1]|169.254.169.254|169.254.170.2|169.254.170.23",
+	ours := []struct{ name, value string }{
+		{"javax.net.ssl.trustStore", quoteOption(store)},
+		{"javax.net.ssl.trustStorePassword", ca.StorePassword},
+		{"javax.net.ssl.trustStoreType", "JKS"},
+		{"https.proxyHost", host}, {"https.proxyPort", port},
+		{"http.nonProxyHosts", ""},
 	}
-	added := strings.Join(options, " ")
-	if existing == "" {
-		return added
+	var out, exceptions []string
+	for _, option := range javaOption.FindAllString(existing, -1) {
+		name, value, _ := strings.Cut(strings.TrimPrefix(strings.Trim(option, `"'`), "-D"), "=")
+		if name == "http.nonProxyHosts" {
+			exceptions = strings.Split(strings.Trim(value, `"'`), "|")
+		}
+		replaced := false
+		for _, o := range ours {
+			replaced = replaced || name == o.name
+		}
+		if !replaced {
+			out = append(out, option)
+		}
 	}
-	return existing + " " + added
+	ours[len(ours)-1].value = javaExceptions(noProxy, exceptions)
+	for _, o := range ours {
+		out = append(out, "-D"+o.name+"="+o.value)
+	}
+	return strings.Join(out, " ")
+}
+
+// javaOption is one option: the virtual machine splits at white space outside
+// of quotes.
+var javaOption = regexp.MustCompile(`(?:[^\s"']|"[^"]*"|'[^']*')+`)
+
+// javaExceptions are the exceptions of NO_PROXY, and those that the parent gave
+// to Java, as http.nonProxyHosts has them: separated by |, with * at either end.
+func javaExceptions(noProxy, existing []string) string {
+	var out []string
+	add := func(pattern string) {
+		if !slices.Contains(out, pattern) {
+			out = append(out, pattern)
+		}
+	}
+	for _, entry := range noProxy {
+		address, err := netip.ParseAddr(entry)
+		_, _, portErr := net.SplitHostPort(entry)
+		switch {
+		case err == nil && address.Is6():
+			add("[" + entry + "]")
+		case err == nil && address.IsLoopback():
+			add("127.*")
+		case err == nil:
+			add(entry)
+		case strings.Contains(entry, "/") || portErr == nil:
+			// A network or a port, neither of which Java can except.
+		default:
+			name := strings.TrimLeft(entry, "*.")
+			add(name)
+			if name != "localhost" {
+				add("*." + name) // NO_PROXY means what is below a name, too
+			}
+		}
+	}
+	for _, pattern := range existing {
+		if pattern != "" && !javaCoversAWS(pattern) {
+			add(pattern)
+		}
+	}
+	return strings.Join(out, "|")
+}
+
+// javaCoversAWS says whether a pattern of http.nonProxyHosts could match an AWS
+// host name: there, * stands for anything, at either end.
+func javaCoversAWS(pattern string) bool {
+	rest := strings.ToLower(strings.TrimPrefix(pattern, "*"))
+	if strings.HasSuffix(rest, "*") {
+		return strings.Trim(rest, "0123456789.*") != "" // 10.* is a network, s3.* is not
+	}
+	covers := func(suffix string) bool {
+		return rest != pattern && strings.HasSuffix(suffix, rest)
+	}
+	return coversAWS(pattern) || slices.ContainsFunc(awsapi.SuffixesOfAWS(), covers)
 }
 
 // quoteOption protects a path with spaces from the splitting of JAVA_TOOL_OPTIONS.

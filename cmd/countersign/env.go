@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -20,10 +21,12 @@ import (
 
 func newEnv(a *app) *cobra.Command {
 	var role, format string
+	var renew bool
 	c := &cobra.Command{
-		Use:     "env [--role R] [--format F]",
-		Short:   "Print settings for a running proxy",
-		Long:    "Print the environment that makes AWS tools use the proxy of this configuration.\nThe credentials in it end after some hours; `countersign credentials` renews them by itself.",
+		Use:   "env [--role R] [--format F]",
+		Short: "Print settings for a running proxy",
+		Long: "Print the environment that makes AWS tools use the proxy of this configuration.\nThe credentials in it end after 12 hours. With --renew programs fetch them from the running\n" +
+			"proxy instead, and renew them by themselves.",
 		Example: "  eval \"$(countersign env)\"\n  countersign env --format fish | source\n  countersign env --format powershell | Out-String | Invoke-Expression",
 		Args:    cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -34,7 +37,7 @@ func newEnv(a *app) *cobra.Command {
 			if !ok {
 				return usagef("--format is %q; it can be %s", format, strings.Join(sortedNames(envFormats), ", "))
 			}
-			s, cfg, err := a.clientSettings(role)
+			s, cfg, err := a.clientSettings(role, renew)
 			if err != nil {
 				return err
 			}
@@ -43,6 +46,7 @@ func newEnv(a *app) *cobra.Command {
 		},
 	}
 	c.Flags().StringVar(&role, "role", "", "`role` of the credentials (default: the identity's first)")
+	c.Flags().BoolVar(&renew, "renew", false, "settings by which programs fetch and renew their credentials")
 	c.Flags().StringVar(&format, "format", defaultShell(a), "bash, fish, powershell, cmd, dotenv or json")
 	return c
 }
@@ -88,24 +92,34 @@ const (
 )
 
 // clientSettings are what a client of the configured proxy needs.
-func (a *app) clientSettings(role string) (settings, *config.Config, error) {
+func (a *app) clientSettings(role string, renew bool) (settings, *config.Config, error) {
 	cfg, err := a.load()
 	if err != nil {
 		return settings{}, nil, err
 	}
-	creds, _, err := a.mint(cfg, role, envLifetime)
-	if err != nil {
+	s := settings{ProxyURL: proxyURL(cfg)}
+	var granted string
+	if s.Credentials, granted, err = a.mint(cfg, role, envLifetime); err != nil {
 		return settings{}, nil, err
+	}
+	if renew {
+		if cfg.Admin.Listen == "" || !config.LoopbackAddress(cfg.Admin.Listen) || a.identity != localIdentity {
+			return settings{}, nil, errors.New("--renew is for the identity \"local\" and needs admin.listen on a loopback address, where the proxy hands out credentials")
+		}
+		if _, err := adminToken(cfg); err != nil {
+			return settings{}, nil, err
+		}
+		s.Endpoint, s.TokenFile = "http://"+cfg.Admin.Listen+"/credentials?role="+url.QueryEscape(granted), adminTokenFile(cfg)
 	}
 	authority, err := openAuthority(cfg)
 	if err != nil {
 		return settings{}, nil, err
 	}
-	trust, err := writeTrust(authority, cfg.CA.Dir, a.outerTrust(cfg.CA.Dir))
+	s.Trust, err = writeTrust(authority, cfg.CA.Dir, a.outerTrust(cfg.CA.Dir))
 	if err != nil && !errors.Is(err, fs.ErrPermission) && !isReadOnly(err) {
 		return settings{}, nil, err
 	}
-	return settings{ProxyURL: proxyURL(cfg), Credentials: creds, Trust: trust}, cfg, nil
+	return s, cfg, nil
 }
 
 // outerTrust hides variables that point at our own bundles, as they do in a
@@ -141,12 +155,8 @@ func proxyURL(cfg *config.Config) string {
 
 // short are the settings that the AWS CLI and most SDKs need.
 func (s settings) short() []variable {
-	out := []variable{{"HTTPS_PROXY", s.ProxyURL}, {"NO_PROXY", strings.Join(noProxy, ",")}, {"AWS_CA_BUNDLE", s.Trust.Bundle},
-		{"AWS_ACCESS_KEY_ID", s.Credentials.AccessKeyID}, {"AWS_SECRET_ACCESS_KEY", s.Credentials.SecretAccessKey}}
-	if s.Credentials.SessionToken != "" {
-		out = append(out, variable{"AWS_SESSION_TOKEN", s.Credentials.SessionToken})
-	}
-	return out
+	out := []variable{{"HTTPS_PROXY", s.ProxyURL}, {"NO_PROXY", strings.Join(noProxy, ",")}, {"AWS_CA_BUNDLE", s.Trust.Bundle}}
+	return append(out, s.keys()...)
 }
 
 // unset are the variables to remove, of those that env knows by name.
@@ -156,6 +166,9 @@ func (s settings) unset(set []variable) []string {
 		if !slices.ContainsFunc(set, func(v variable) bool { return v.Name == name }) {
 			out = append(out, name)
 		}
+	}
+	if s.Endpoint != "" { // keys in the environment win over fetched ones
+		out = append(out, "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 	}
 	return append(out, "AWS_ENDPOINT_URL")
 }

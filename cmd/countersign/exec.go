@@ -26,7 +26,7 @@ import (
 func newExec(a *app) *cobra.Command {
 	var opt execOptions
 	c := &cobra.Command{
-		Use:   "exec [--role R] [--policy F] -- CMD [ARG …]",
+		Use:   "exec [--role R] [--policy F] [--learn F] -- CMD [ARG …]",
 		Short: "Run a program behind a private proxy",
 		Long: "Run a program whose AWS calls go through a proxy of its own. The program gets client\n" +
 			"credentials that are worth nothing elsewhere and die with it; AWS sees its calls signed\n" +
@@ -42,11 +42,12 @@ func newExec(a *app) *cobra.Command {
 	}
 	c.Flags().StringVar(&opt.role, "role", "", "`role` to sign with: an ARN or a name of the configuration")
 	c.Flags().StringVar(&opt.policy, "policy", "", "IAM policy `file` to enforce beside those of the role")
+	c.Flags().StringVar(&opt.learn, "learn", "", "write the least policy that allows what the program did to `file`")
 	c.Flags().SetInterspersed(false)
 	return c
 }
 
-type execOptions struct{ role, policy string }
+type execOptions struct{ role, policy, learn string }
 
 // exec runs args behind a proxy that lives as long as they do.
 func (a *app) exec(ctx context.Context, opt execOptions, args []string) error {
@@ -86,9 +87,12 @@ func (a *app) exec(ctx context.Context, opt execOptions, args []string) error {
 	if err != nil {
 		return err
 	}
-	p, err := newProxy(ctx, cfg, g, proxyOptions{
-		Authority: authority, Static: []identity.Static{pair}, Audit: record, Log: logger, Getenv: a.getenv,
-	})
+	var learned learner
+	proxyOpt := proxyOptions{Authority: authority, Static: []identity.Static{pair}, Audit: record, Log: logger, Getenv: a.getenv}
+	if opt.learn != "" {
+		proxyOpt.Observe = learned.observe
+	}
+	p, err := newProxy(ctx, cfg, g, proxyOpt)
 	if err != nil {
 		return err
 	}
@@ -120,6 +124,9 @@ func (a *app) exec(ctx context.Context, opt execOptions, args []string) error {
 	}
 	env := childEnvironment(a.environ(), s.variables(a.getenv))
 	code, err := runChild(path, args, env, a)
+	if opt.learn != "" && err == nil {
+		err = a.writeLesson(learned.lesson(), opt.learn)
+	}
 	if code != 0 || err != nil {
 		return &exitError{code, err}
 	}
@@ -211,7 +218,7 @@ func (a *app) execAudit(cfg *config.Config) (audit.Options, error) {
 	if err := config.MakeStateDir(cfg.StateDir); err != nil {
 		return opt, fmt.Errorf("the audit record needs a place: %w; set COUNTERSIGN_STATE_DIR, or COUNTERSIGN_AUDIT_FILE to a file (or - for standard error)", err)
 	}
-	opt.Path = filepath.Join(cfg.StateDir, "exec.audit.jsonl")
+	opt.Path = filepath.Join(cfg.StateDir, execRecord)
 	if opt.MaxSize == 0 {
 		// Several exec may write at once, so nobody may rename the file under the
 		// others; what is old is cut off at the start instead.
@@ -221,6 +228,9 @@ func (a *app) execAudit(cfg *config.Config) (audit.Options, error) {
 	}
 	return opt, nil
 }
+
+// execRecord is the record of private proxies, in the state directory.
+const execRecord = "exec.audit.jsonl"
 
 // maxExecRecord is when the record of private proxies is begun anew, in bytes.
 const maxExecRecord = 32 << 20

@@ -2,11 +2,13 @@ package main
 
 import (
 	"fmt"
+	"path/filepath"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/countersign-proxy/countersign/config"
 	"github.com/countersign-proxy/countersign/identity"
 )
 
@@ -46,6 +48,11 @@ func newRevoke(a *app) *cobra.Command {
 			cfg, err := a.load()
 			if err != nil {
 				return err
+			}
+			if filepath.Dir(cfg.Revocations) == cfg.StateDir {
+				if err := config.MakeStateDir(cfg.StateDir); err != nil {
+					return err
+				}
 			}
 			if err := identity.Revoke(cfg.Revocations, time.Now(), entry); err != nil {
 				return err

@@ -11,14 +11,18 @@ import (
 	"os/signal"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
 	"go.uber.org/zap"
 	"golang.org/x/term"
 
+	"github.com/countersign-proxy/countersign/audit"
 	"github.com/countersign-proxy/countersign/config"
 	"github.com/countersign-proxy/countersign/identity"
+	"github.com/countersign-proxy/countersign/pipeline"
+	"github.com/countersign-proxy/countersign/virtualsts"
 )
 
 func newServe(a *app) *cobra.Command {
@@ -181,7 +185,11 @@ func (p *proxy) listen(ctx context.Context, failed func(error)) (err error) {
 	}
 	if l := listeners["admin.listen"]; l != nil {
 		p.addresses.admin = l.Addr().String()
-		p.serve("admin", l, p.admin(nil), failed)
+		extra, err := p.adminHandlers(cfg)
+		if err != nil {
+			return err
+		}
+		p.serve("admin", l, p.admin(extra), failed)
 	}
 	if l := listeners["metrics.listen"]; l != nil {
 		p.serve("metrics", l, p.admin(nil), failed)
@@ -300,23 +308,10 @@ func (a *app) checkHealth(ctx context.Context) error {
 	if address == "" {
 		return errors.New("neither admin.listen nor metrics.listen is set, so there is nobody to ask")
 	}
-	host, port, err := net.SplitHostPort(address)
-	if err != nil {
-		return err
-	}
-	scheme := "http"
-	transport := &http.Transport{}
-	if cfg.TLS.Enabled() && !config.LoopbackAddress(address) {
-		// The certificate names the proxy as others see it; this request does not
-		// leave the machine and carries nothing.
-		scheme, transport.TLSClientConfig = "https", &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS12}
-	}
-	if host == "" || host == "0.0.0.0" || host == "::" {
-		host = "127.0.0.1"
-	}
+	base, transport := listenerURL(cfg, address)
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, scheme+"://"+net.JoinHostPort(host, port)+"/readyz", nil)
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, base+"/readyz", nil)
 	if err != nil {
 		return err
 	}
@@ -329,6 +324,89 @@ func (a *app) checkHealth(ctx context.Context) error {
 		return fmt.Errorf("the proxy is not ready: %s", res.Status)
 	}
 	return nil
+}
+
+// adminURL is how commands of this machine reach the admin listener.
+func adminURL(cfg *config.Config) (string, http.RoundTripper) {
+	return listenerURL(cfg, cfg.Admin.Listen)
+}
+
+// listenerURL is how this machine reaches a listener of the proxy.
+func listenerURL(cfg *config.Config, address string) (string, http.RoundTripper) {
+	transport := &http.Transport{}
+	scheme := "http"
+	if cfg.TLS.Enabled() && !config.LoopbackAddress(address) {
+		// The certificate names the proxy as others see it; these requests do not
+		// leave the machine.
+		scheme, transport.TLSClientConfig = "https", &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS12}
+	}
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return scheme + "://" + address, transport
+	}
+	if host == "" || host == "0.0.0.0" || host == "::" {
+		host = "127.0.0.1"
+	}
+	return scheme + "://" + net.JoinHostPort(host, port), transport
+}
+
+// adminHandlers are what the admin listener serves beside metrics and health:
+// client credentials for programs that fetch and renew them, and the list of
+// sessions for the command of that name.
+func (p *proxy) adminHandlers(cfg *config.Config) (map[string]http.Handler, error) {
+	token, err := adminToken(cfg)
+	if err != nil {
+		return nil, err
+	}
+	return map[string]http.Handler{
+		"GET /sessions": withToken(token, p.listSessions),
+		"/credentials":  p.credentialsEndpoint(token),
+	}, nil
+}
+
+// credentialsEndpoint serves client credentials as the agents of ECS and EKS
+// do: for tokens of configured issuers, and for the user of this machine, who
+// proves himself by the admin token.
+func (p *proxy) credentialsEndpoint(token string) http.Handler {
+	var mu sync.Mutex
+	var of *engine
+	var handler http.Handler
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		e := p.engine.Load()
+		mu.Lock()
+		if e != of {
+			opt := virtualsts.EndpointOptions{Lifetime: processLifetime, Record: p.recordIssued}
+			if _, ok := e.grants.identities[localIdentity]; ok {
+				opt.Bearers = []virtualsts.Bearer{{Token: token, Identity: localIdentity}}
+			}
+			h, err := e.sts.Endpoint(opt)
+			if err != nil {
+				mu.Unlock()
+				p.log.Error("the credentials endpoint does not work", zap.Error(err))
+				http.Error(w, "the credentials endpoint does not work; the proxy's log says why", http.StatusInternalServerError)
+				return
+			}
+			of, handler = e, h
+		}
+		h := handler
+		mu.Unlock()
+		h.ServeHTTP(w, r)
+	})
+}
+
+// recordIssued writes the audit line of a request for credentials.
+func (p *proxy) recordIssued(r *http.Request, issued virtualsts.Issued, err error) {
+	e := audit.Entry{
+		Time: time.Now(), RequestID: pipeline.NewRequestID(), Client: r.RemoteAddr, Method: r.Method, Host: r.Host,
+		Service: "countersign", Operation: "GetCredentials", Decision: audit.Allow, Reason: "credentials endpoint", Status: http.StatusOK,
+		Identity: issued.Identity, AccessKeyID: issued.AccessKeyID, Role: issued.Role, RoleARN: issued.RoleARN, Signature: "none",
+	}
+	if err != nil {
+		e.Decision, e.Error, e.Status = audit.Deny, err.Error(), http.StatusUnauthorized
+	}
+	if err := p.audit.Write(e); err != nil {
+		p.log.Error("audit line lost", zap.Error(err))
+	}
 }
 
 // notThroughItself refuses a way out that leads back in.
