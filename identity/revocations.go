@@ -156,7 +156,7 @@ func readRevocations(path string) (*revocationState, error) {
 	if !info.Mode().IsRegular() {
 		return nil, errors.New("it is not a regular file")
 	}
-	if info.Mode().Perm()&0o022 != 0 {
+	if info.Mode().Perm()&revocationsFileBits != 0 {
 		return nil, fmt.Errorf("its mode is %04o, so other accounts may change it: run chmod go-w on it", info.Mode().Perm())
 	}
 	list, err := parseRevocations(f)

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 )
 
@@ -70,7 +71,7 @@ func LoadSealingKey(path string) (SealingKey, error) {
 	if !info.Mode().IsRegular() {
 		return SealingKey{}, fmt.Errorf("identity: the sealing key %s is not a regular file", path)
 	}
-	if info.Mode().Perm()&0o027 != 0 {
+	if info.Mode().Perm()&keyFileBits != 0 {
 		return SealingKey{}, fmt.Errorf("identity: the sealing key %s has mode %04o, so other accounts may read or change it: run chmod 600 on it, and replace it if they may have (delete the file; a fresh one is made)", path, info.Mode().Perm())
 	}
 	text, err := io.ReadAll(io.LimitReader(f, maxSealingKeyFile+1))
@@ -156,6 +157,9 @@ func writeTemp(path string, text []byte) (name string, err error) {
 
 // syncDir makes the directory's entries durable.
 func syncDir(dir string) error {
+	if runtime.GOOS == "windows" {
+		return nil // a directory cannot be flushed there
+	}
 	d, err := os.Open(dir)
 	if err != nil {
 		return err
