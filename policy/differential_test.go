@@ -317,9 +317,15 @@ func generated(n int) []simCase {
 // tests only.
 func otherEvaluator(t *testing.T) (node, modules string) {
 	modules = os.Getenv("COUNTERSIGN_NODE_MODULES")
+	if modules == "" {
+		modules = filepath.Join("..", ".tools", "node", "node_modules")
+	}
 	node, err := exec.LookPath("node")
-	if modules == "" || err != nil {
-		msg := "needs node, and COUNTERSIGN_NODE_MODULES naming a node_modules folder with @cloud-copilot/iam-simulate"
+	if err == nil {
+		_, err = os.Stat(filepath.Join(modules, "@cloud-copilot", "iam-simulate"))
+	}
+	if err != nil {
+		msg := fmt.Sprintf("needs node, and COUNTERSIGN_NODE_MODULES naming a node_modules folder with @cloud-copilot/iam-simulate: %v", err)
 		if os.Getenv("CI") == "true" {
 			t.Fatal(msg)
 		}

@@ -128,8 +128,8 @@ func FuzzGlob(f *testing.F) {
 	f.Add("*ü?", "xü☃", "?ü*")
 	f.Add("arn:aws:s*:::x", "arn:aws:sqs:::x", "arn:*")
 	f.Fuzz(func(t *testing.T, pat, s, other string) {
-		if len(pat) > 30 || len(s) > 30 || len(other) > 30 || !plain(pat) || !plain(other) {
-			t.Skip()
+		if len(pat) > 30 || len(s) > 30 || len(other) > 30 || !plain(pat) || !plain(other) || strings.Count(pat, "*") > 5 {
+			t.Skip() // the plain definition takes exponential time
 		}
 		p, o := compileWildcards(pat), compileWildcards(other)
 		got := match(p, s)
