@@ -83,6 +83,7 @@ func OpenRevocations(path string) (*Revocations, error) {
 	r := &Revocations{path: path}
 	r.state.Store(&revocationState{})
 	r.reload(time.Now())
+	r.checked.Store(0) // the callers' clock may be another one: check at the first lookup
 	return r, nil
 }
 
