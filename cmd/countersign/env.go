@@ -81,7 +81,14 @@ func (a *app) mint(cfg *config.Config, role string, lifetime time.Duration) (ide
 	}
 	now := time.Now()
 	creds, err := store.Mint(identity.Grant{Identity: id, Role: role, Expires: now.Add(lifetime)})
-	return creds, role, err
+	if err != nil {
+		return identity.Credentials{}, "", err
+	}
+	// What a proxy would refuse, because the identity is revoked, is not handed out.
+	if _, _, err := store.Lookup(creds.AccessKeyID, creds.SessionToken, now); err != nil {
+		return identity.Credentials{}, "", fmt.Errorf("identity %q gets no credentials: %w", id.Name, err)
+	}
+	return creds, role, nil
 }
 
 // How long minted credentials live. Those of env are pasted and used for a
