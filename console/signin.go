@@ -222,10 +222,10 @@ func (f *Federation) requestable(ctx context.Context, role Role) time.Duration {
 }
 
 var (
-	userARN         = regexp.MustCompile(`^arn:[a-z0-9-]+:iam::[0-9]{12}:user/`)
-	federatedUser   = regexp.MustCompile(`^[\w+=,.@-]{2,32}$`)
-	notFederated    = regexp.MustCompile(`[^\w+=,.@-]`)
-	lowerBase32     = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)
+	userARN       = regexp.MustCompile(`^arn:[a-z0-9-]+:iam::[0-9]{12}:user/`)
+	federatedUser = regexp.MustCompile(`^[\w+=,.@-]{2,32}$`)
+	notFederated  = regexp.MustCompile(`[^\w+=,.@-]`)
+	lowerBase32   = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)
 )
 
 // federatedPrefix is what remains of a name beside its hash: 32 characters in all.

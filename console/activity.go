@@ -1,0 +1,197 @@
+package console
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/countersign-proxy/countersign/audit"
+)
+
+const (
+	keptLines  = 500 // for pages that are opened later
+	shownLines = 100 // on a page
+)
+
+// activity keeps the latest entries of the record.
+type activity struct {
+	feed *audit.Subscription
+	done chan struct{}
+
+	mu      sync.Mutex
+	entries []audit.Entry // oldest first
+}
+
+func newActivity(log *audit.Log) *activity {
+	a := &activity{feed: log.Subscribe(1024), done: make(chan struct{})}
+	go func() {
+		defer close(a.done)
+		for e := range a.feed.C {
+			a.mu.Lock()
+			if len(a.entries) >= keptLines {
+				a.entries = slices.Delete(a.entries, 0, 1)
+			}
+			a.entries = append(a.entries, e)
+			a.mu.Unlock()
+		}
+	}()
+	return a
+}
+
+func (a *activity) close() {
+	a.feed.Close()
+	<-a.done
+}
+
+// recent are the latest lines that a person may see, newest first.
+func (a *activity) recent(p *person) []line {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	var out []line
+	for _, e := range slices.Backward(a.entries) {
+		if visible(e, p) {
+			out = append(out, lineOf(e))
+			if len(out) == shownLines {
+				break
+			}
+		}
+	}
+	return out
+}
+
+// line is an entry as the page shows it. Everything in it may come from a client.
+type line struct {
+	Time      string `json:"time"`  // RFC 3339
+	Clock     string `json:"clock"` // UTC
+	Who       string `json:"who"`
+	Role      string `json:"role"`
+	Call      string `json:"call"`
+	Where     string `json:"where"`
+	Resource  string `json:"resource"`
+	Decision  string `json:"decision"`
+	Denied    bool   `json:"denied"`
+	Reason    string `json:"reason"`
+	Advice    string `json:"advice"`
+	Statement string `json:"statement"`
+}
+
+func lineOf(e audit.Entry) line {
+	l := line{
+		Time: e.Time.UTC().Format(time.RFC3339), Clock: e.Time.UTC().Format("15:04:05"), Who: cmp.Or(e.Identity, "unknown"), Role: e.Role,
+		Where: cmp.Or(e.Region, e.Host), Decision: string(e.Decision), Denied: e.Decision != audit.Allow, Reason: e.Reason,
+	}
+	switch {
+	case e.Operation != "":
+		l.Call = strings.TrimPrefix(e.Service+":"+e.Operation, ":")
+	default:
+		l.Call = strings.TrimSpace(e.Method + " " + e.Host)
+	}
+	if len(e.Resources) > 0 {
+		l.Resource = e.Resources[0]
+		if more := len(e.Resources) - 1; more > 0 {
+			l.Resource += fmt.Sprintf(" (+%d)", more)
+		}
+	}
+	if l.Denied {
+		l.Statement, l.Advice = remedy(e)
+	}
+	return l
+}
+
+// remedy says what would let a denied call pass: a statement where one would, or in
+// words what stands against it.
+func remedy(e audit.Entry) (text, advice string) {
+	decider := strings.TrimSpace(e.Policy + " " + e.Statement)
+	switch e.Reason {
+	case "implicit deny":
+		return allowing(e), "No statement allows this. One that would:"
+	case "boundary":
+		return allowing(e), "The identity's boundary does not allow this. A statement of the boundary that would:"
+	case "explicit deny", "possible deny":
+		return "", "A Deny applies (" + cmp.Or(decider, "policy not named") + "). No Allow helps against it: change that statement."
+	case "unknown call":
+		return "", "The call was not understood, so only an Allow of Action * on Resource * without conditions lets it pass."
+	case "read only":
+		return "", "The role is read_only, and this call changes something."
+	case "region":
+		return "", "The role's regions do not have this one."
+	case "service":
+		return "", "The role's services do not have this one."
+	}
+	return "", e.Error
+}
+
+// allowing is the statement that allows what an entry names, and no more.
+func allowing(e audit.Entry) string {
+	actions, resources := whole(e.Actions), whole(e.Resources)
+	if len(actions) == 0 {
+		return ""
+	}
+	if len(resources) == 0 {
+		resources = []string{"*"}
+	}
+	var b strings.Builder
+	encoder := json.NewEncoder(&b)
+	encoder.SetEscapeHTML(false)
+	encoder.SetIndent("", "  ")
+	if encoder.Encode(struct {
+		Effect   string
+		Action   any
+		Resource any
+	}{"Allow", oneOrMany(actions), oneOrMany(escapeWildcards(resources))}) != nil {
+		return ""
+	}
+	return strings.TrimSpace(b.String())
+}
+
+// whole leaves out what is not a name: the mark of a list that was cut.
+func whole(list []string) []string {
+	var out []string
+	for _, s := range list {
+		if s != "" && !strings.HasPrefix(s, "…") && !slices.Contains(out, s) {
+			out = append(out, s)
+		}
+	}
+	return out
+}
+
+// escapeWildcards keeps a resource whose name holds * ? or $ from allowing more than
+// itself: "IAM JSON policy elements: Variables and tags" has ${*}, ${?} and ${$}. An
+// ARN that is a pattern as a whole stays one.
+func escapeWildcards(resources []string) []string {
+	out := make([]string, len(resources))
+	for i, r := range resources {
+		out[i] = r
+		if r != "*" && strings.HasPrefix(r, "arn:") && !strings.HasSuffix(r, "*") {
+			out[i] = wildcards.Replace(r)
+		}
+	}
+	return out
+}
+
+var wildcards = strings.NewReplacer("*", "${*}", "?", "${?}", "$", "${$}")
+
+func oneOrMany(list []string) any {
+	if len(list) == 1 {
+		return list[0]
+	}
+	return list
+}
+
+func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
+
+// shortDuration prints 1h and not 1h0m0s.
+func shortDuration(d time.Duration) string {
+	s := d.String()
+	for _, zero := range []string{"m0s", "h0m"} {
+		if strings.HasSuffix(s, zero) {
+			s = s[:len(s)-2]
+		}
+	}
+	return s
+}

@@ -1,0 +1,429 @@
+package console
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/countersign-proxy/countersign/audit"
+	"github.com/countersign-proxy/countersign/identity"
+	"github.com/countersign-proxy/countersign/rolesession"
+)
+
+// openTimeout bounds STS and sign-in endpoint together; it is below the write
+// timeout of the admin listener.
+const openTimeout = 45 * time.Second
+
+// account is one group of the page.
+type account struct {
+	ID     string // "": not known
+	Name   string
+	Roles  []roleView
+	Anchor string
+}
+
+type roleView struct {
+	Role
+	Purpose string
+	Length  string
+	Chips   []string // labels that say more than account and purpose
+	Note    string   // of limits
+	Default bool
+}
+
+// granted are the roles that a person may use, grouped by account in the order of
+// the configuration.
+func granted(state State, p *person, query string) []account {
+	var out []account
+	for _, r := range state.Roles {
+		if !p.HasRole(r.Name) || !matches(r, query) {
+			continue
+		}
+		v := roleView{Role: r, Purpose: cmp.Or(r.Labels["description"], r.Labels["purpose"]), Length: shortDuration(cmp.Or(r.Duration, time.Hour)), Default: p.Roles[0] == r.Name}
+		for _, k := range sortedKeys(r.Labels) {
+			if !slices.Contains([]string{"aws_account_id", "aws_account_name", "description", "purpose"}, k) {
+				v.Chips = append(v.Chips, k+"="+r.Labels[k])
+			}
+		}
+		limits := r.Limits
+		if b, ok := state.Boundaries[p.Boundary]; ok && p.Boundary != "" {
+			limits.Boundary = &b
+		}
+		if _, _, err := limits.sessionPolicy("aws", r.Tags); err != nil {
+			v.Note = err.Error()
+		} else if !limits.none() {
+			v.Note = "The limits of this role go along to the console as a session policy."
+		}
+		id := r.Account()
+		i := slices.IndexFunc(out, func(a account) bool { return a.ID == id })
+		if i < 0 {
+			i = len(out)
+			out = append(out, account{ID: id, Anchor: fmt.Sprintf("account-%d", i)})
+		}
+		out[i].Name = cmp.Or(out[i].Name, r.Labels["aws_account_name"])
+		out[i].Roles = append(out[i].Roles, v)
+	}
+	return out
+}
+
+// matches says whether every word of a query is somewhere in what is shown of a role.
+func matches(r Role, query string) bool {
+	text := strings.ToLower(searchText(r))
+	for _, word := range strings.Fields(strings.ToLower(query)) {
+		if !strings.Contains(text, word) {
+			return false
+		}
+	}
+	return true
+}
+
+func searchText(r Role) string {
+	words := []string{r.Name, r.ARN, r.Account()}
+	for _, k := range sortedKeys(r.Labels) {
+		words = append(words, k+"="+r.Labels[k])
+	}
+	return strings.Join(words, " ")
+}
+
+// Search is what the filter of the page looks at.
+func (v roleView) Search() string { return strings.ToLower(searchText(v.Role)) }
+
+// home is the page.
+func (s *Server) home(w http.ResponseWriter, r *http.Request) {
+	p, err := s.who(r)
+	if err != nil {
+		s.render(w, http.StatusOK, "signin.html", view{Title: "Sign in"})
+		return
+	}
+	state := s.opt.Current()
+	query := r.URL.Query().Get("q")
+	var sessions []rolesession.Info
+	for _, i := range state.Sessions.Sessions() {
+		if i.Principal == p.Name {
+			sessions = append(sessions, i)
+		}
+	}
+	slices.SortFunc(sessions, func(a, b rolesession.Info) int {
+		return cmp.Or(cmp.Compare(a.Role, b.Role), a.Expires.Compare(b.Expires))
+	})
+	s.render(w, http.StatusOK, "home.html", view{Title: "AWS roles", Person: p, Data: struct {
+		Accounts []account
+		Query    string
+		Places   []Place
+		Sessions []rolesession.Info
+		Opened   []opened
+		Lines    []line
+		CanEnd   bool
+	}{granted(state, p, query), query, Places(), sessions, s.openedBy(p.Name), s.activity.recent(p), s.opt.Revoke != nil}})
+}
+
+// start takes a one-time link.
+func (s *Server) start(w http.ResponseWriter, r *http.Request) {
+	if s.oidc != nil || !s.opt.Local {
+		s.fail(w, http.StatusForbidden, nil, "Links are not accepted here", "This page is not on this machine's own address, so one-time links do not sign in. Go to the start page.")
+		return
+	}
+	if !s.limits.try(r.RemoteAddr) {
+		s.tooMany(w, r, "Link")
+		return
+	}
+	state, now := s.opt.Current(), s.opt.Now()
+	p, g, err := open(state.Identities, r.URL.Query().Get("t"), now, purposeLink)
+	if err == nil && g.Issued.Before(s.started.Truncate(time.Millisecond)) {
+		// Which links were used is remembered by this process alone.
+		err = errors.New("the link was made before the proxy was started")
+	}
+	if err == nil && !s.links.use(g.AccessKeyID, g.Expires, now) {
+		err = errors.New("the link was used already")
+	}
+	if err != nil {
+		e := entry{operation: "Link", deny: "bad link", status: http.StatusForbidden, err: err}
+		if p != nil {
+			e.identity = p.Name
+		}
+		s.record(r, e)
+		if _, signedIn := s.who(r); signedIn == nil {
+			http.Redirect(w, r, "/console/", http.StatusSeeOther)
+			return
+		}
+		s.fail(w, http.StatusForbidden, nil, "This link does not work any more", "A link signs in once, within ten minutes. Run “countersign console” for a new one.")
+		return
+	}
+	s.admit(w, r, g.Identity, purposeLinked, "Link", "one-time link")
+}
+
+// admit signs a browser in to the page. The cookie is SameSite=Strict, and this
+// answer may be to a navigation from elsewhere, so the way on is a page and not a
+// redirect.
+func (s *Server) admit(w http.ResponseWriter, r *http.Request, who identity.Identity, purpose, operation, reason string) {
+	now := s.opt.Now()
+	pending, err := s.reserve(r.Context())
+	if err != nil {
+		s.fail(w, http.StatusServiceUnavailable, nil, "Not signed in", err.Error())
+		return
+	}
+	value, id, err := mint(s.opt.Current().Identities, who, purpose, now.Add(s.opt.Life))
+	if err == nil && len(value) > cookiePart*maxParts {
+		err = errors.New("the identity has more attributes and roles than cookies can hold")
+	}
+	if err != nil {
+		pending.Finish(s.line(r, now, entry{identity: who.Name, operation: operation, deny: "no session", status: http.StatusForbidden, err: err}))
+		s.fail(w, http.StatusForbidden, nil, "Not signed in", "You are known, but cannot use this page: "+err.Error()+".")
+		return
+	}
+	s.setCookie(w, value, now.Add(s.opt.Life))
+	pending.Finish(s.line(r, now, entry{who: &person{Identity: who, ID: id}, operation: operation, reason: reason, status: http.StatusOK}))
+	s.render(w, http.StatusOK, "message.html", view{Title: "Signed in", Refresh: "/console/", Data: "You are signed in."})
+}
+
+func (s *Server) tooMany(w http.ResponseWriter, r *http.Request, operation string) {
+	s.record(r, entry{operation: operation, deny: "rate", status: http.StatusTooManyRequests})
+	w.Header().Set("Retry-After", "10")
+	s.fail(w, http.StatusTooManyRequests, nil, "Too many tries", "Wait a little, and try again.")
+}
+
+// prepare makes a sign-in for somebody and records it, whatever comes of it.
+func (s *Server) prepare(r *http.Request, p *person, role, destination, region string) (Login, int, error) {
+	began := s.opt.Now()
+	ctx, cancel := context.WithTimeout(r.Context(), openTimeout)
+	defer cancel()
+	pending, err := s.reserve(ctx)
+	if err != nil {
+		return Login{}, http.StatusServiceUnavailable, err
+	}
+	e := entry{who: p, operation: "SignIn", role: role, status: http.StatusSeeOther}
+	login, err := s.signInAs(ctx, p, role, destination, region)
+	if err == nil {
+		e.login = &login
+	} else {
+		e.deny, e.err, e.status = "failed", err, http.StatusBadGateway
+		if known := (*Error)(nil); errors.As(err, &known) {
+			e.deny = string(known.Kind)
+			switch known.Kind {
+			case KindNotGranted, KindLimits, KindPartition, KindLongTerm:
+				e.status = http.StatusForbidden
+			case KindDestination:
+				e.status = http.StatusBadRequest
+			case KindRate:
+				e.status = http.StatusTooManyRequests
+			}
+		}
+	}
+	pending.Finish(s.line(r, began, e))
+	if err == nil {
+		s.remember(opened{Identity: p.Name, Role: role, Account: login.Account, Until: login.Until})
+	}
+	return login, e.status, err
+}
+
+func (s *Server) signInAs(ctx context.Context, p *person, name, destination, region string) (Login, error) {
+	if !s.limits.opening(p.Name) {
+		return Login{}, &Error{Kind: KindRate, Message: "Too many sign-ins in a short time. Wait a little, and try again."}
+	}
+	state := s.opt.Current()
+	return SignInAs(ctx, state, p.Identity, name, destination, region, s.issuer())
+}
+
+// SignInAs prepares a sign-in of an identity, if it may use the role. name "" is its
+// default role. Errors are of type *[Error], or the context's.
+func SignInAs(ctx context.Context, state State, who identity.Identity, name, destination, region, issuer string) (Login, error) {
+	if name == "" && len(who.Roles) > 0 {
+		name = who.Roles[0]
+	}
+	role, ok := state.role(name)
+	if !ok || !who.HasRole(name) {
+		return Login{}, &Error{Kind: KindNotGranted, Message: fmt.Sprintf("%q may not use a role %.80q.", who.Name, name)}
+	}
+	req := Request{
+		Principal: rolesession.Principal{Name: who.Name, Attributes: who.Attributes},
+		Role:      role, Destination: destination, Region: region, Issuer: issuer,
+	}
+	if who.Boundary != "" {
+		boundary, ok := state.Boundaries[who.Boundary]
+		if !ok {
+			return Login{}, &Error{Kind: KindLimits, Message: fmt.Sprintf("The boundary of %q was not loaded, so nobody is signed in without it.", who.Name)}
+		}
+		req.Boundary = &boundary
+	}
+	return state.Federation.SignIn(ctx, req)
+}
+
+// open sends the browser to AWS, signed in.
+func (s *Server) open(w http.ResponseWriter, r *http.Request, p *person) {
+	form := r.PostForm
+	destination := cmp.Or(strings.TrimSpace(form.Get("address")), form.Get("destination"))
+	login, status, err := s.prepare(r, p, form.Get("role"), destination, strings.TrimSpace(form.Get("region")))
+	if err != nil {
+		s.fail(w, status, p, "The console cannot be opened", err.Error())
+		return
+	}
+	w.Header().Set("Referrer-Policy", "no-referrer")
+	w.Header().Set("Location", login.URL)
+	w.WriteHeader(status)
+}
+
+// Opened is what the command line gets when it asks a running proxy for a sign-in.
+type Opened struct {
+	URL         string    `json:"url,omitempty"`
+	Role        string    `json:"role,omitempty"`
+	RoleARN     string    `json:"role_arn,omitempty"`
+	Account     string    `json:"account,omitempty"`
+	SessionName string    `json:"session_name,omitempty"`
+	Destination string    `json:"destination,omitempty"`
+	Until       time.Time `json:"until,omitzero"`
+	Requested   bool      `json:"requested,omitempty"`
+	Limited     bool      `json:"limited,omitempty"`
+	Error       string    `json:"error,omitempty"`
+}
+
+// NewOpened is a login as the command line shows it.
+func NewOpened(l Login) Opened {
+	return Opened{URL: l.URL, Role: l.Role, RoleARN: l.RoleARN, Account: l.Account, SessionName: l.SessionName,
+		Destination: l.Destination.URL, Until: l.Until.UTC(), Requested: l.Requested, Limited: l.Limited}
+}
+
+// apiOpen signs in for the command line of this machine, which shows a ticket that
+// it sealed with the proxy's own key.
+func (s *Server) apiOpen(w http.ResponseWriter, r *http.Request) {
+	answer := func(status int, o Opened) {
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(status)
+		_ = json.NewEncoder(w).Encode(o) // who is gone needs no answer
+	}
+	if !s.opt.Local {
+		answer(http.StatusForbidden, Opened{Error: "The proxy's admin listener is not on loopback."})
+		return
+	}
+	if !s.limits.try(r.RemoteAddr) {
+		s.record(r, entry{operation: "Ticket", deny: "rate", status: http.StatusTooManyRequests})
+		answer(http.StatusTooManyRequests, Opened{Error: "Too many tries. Wait a little."})
+		return
+	}
+	ticket, _ := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+	now := s.opt.Now()
+	p, g, err := open(s.opt.Current().Identities, ticket, now, purposeTicket)
+	if err == nil && (g.Issued.Before(s.started.Truncate(time.Millisecond)) || !s.links.use(g.AccessKeyID, g.Expires, now)) {
+		err = errors.New("the ticket was used already")
+	}
+	if err == nil {
+		err = r.ParseForm()
+	}
+	if err != nil {
+		s.record(r, entry{operation: "Ticket", deny: "bad ticket", status: http.StatusUnauthorized, err: err})
+		answer(http.StatusUnauthorized, Opened{Error: "The proxy does not accept this command's ticket. Do both use the same configuration and state directory?"})
+		return
+	}
+	login, status, err := s.prepare(r, p, r.PostForm.Get("role"), r.PostForm.Get("destination"), r.PostForm.Get("region"))
+	if err != nil {
+		answer(status, Opened{Error: err.Error()})
+		return
+	}
+	answer(http.StatusOK, NewOpened(login))
+}
+
+// signOut forgets the browser, and everything else of the person where asked to.
+func (s *Server) signOut(w http.ResponseWriter, r *http.Request, p *person) {
+	now := s.opt.Now()
+	e := entry{who: p, operation: "SignOut", reason: "this browser", status: http.StatusOK}
+	message := "This browser is signed out of this page."
+	revocation := identity.Revocation{ID: p.ID, At: now, By: p.Name, Note: "signed out", Until: &p.expires}
+	if r.PostForm.Get("everything") != "" {
+		e.reason = "all sessions"
+		message = "This browser is signed out, and all client credentials that were minted for you have ended. Programs that use them need new ones."
+		revocation.ID, revocation.Identity, revocation.Before, revocation.Until = "", p.Name, &now, nil
+	}
+	err := errors.New("this proxy cannot revoke from the page")
+	if s.opt.Revoke != nil {
+		err = s.opt.Revoke(revocation)
+	}
+	if err != nil {
+		message = "This browser has forgotten its sign-in, but what was minted before could not be ended: " + err.Error() + "."
+		e.deny, e.err, e.status = "failed", err, http.StatusInternalServerError
+	}
+	s.setCookie(w, "", time.Time{})
+	s.record(r, e)
+	message += " Consoles that are open at AWS stay signed in until their sessions expire; sign out there as well."
+	s.render(w, e.status, "message.html", view{Title: "Signed out", Data: message})
+}
+
+func (s *Server) caPEM(w http.ResponseWriter, r *http.Request) {
+	if s.opt.Terminal.CA == nil {
+		http.NotFound(w, r)
+		return
+	}
+	w.Header().Set("Content-Type", "application/x-pem-file")
+	w.Header().Set("Content-Disposition", `attachment; filename="countersign-ca.pem"`)
+	_, _ = w.Write(s.opt.Terminal.CA())
+}
+
+// events streams what happens, as server-sent events (HTML Living Standard, section 9.2).
+func (s *Server) events(w http.ResponseWriter, r *http.Request, p *person) {
+	s.mu.Lock()
+	if s.streams[p.Name] >= maxStreams || s.ctx.Err() != nil {
+		s.mu.Unlock()
+		http.Error(w, "too many pages are open", http.StatusTooManyRequests)
+		return
+	}
+	s.streams[p.Name]++
+	s.mu.Unlock()
+	defer func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.streams[p.Name]--; s.streams[p.Name] == 0 {
+			delete(s.streams, p.Name)
+		}
+	}()
+	feed := s.opt.Audit.Subscribe(256)
+	defer feed.Close()
+	control := http.NewResponseController(w)
+	// The listener's own deadlines are for requests that end.
+	_ = control.SetReadDeadline(time.Time{})
+	w.Header().Set("Content-Type", "text/event-stream")
+	w.Header().Set("X-Accel-Buffering", "no")
+	w.WriteHeader(http.StatusOK)
+	send := func(text string) bool {
+		_ = control.SetWriteDeadline(time.Now().Add(30 * time.Second))
+		if _, err := fmt.Fprint(w, text); err != nil {
+			return false
+		}
+		return control.Flush() == nil
+	}
+	if !send(": live\n\n") {
+		return
+	}
+	beat := time.NewTicker(10 * time.Second)
+	defer beat.Stop()
+	for {
+		select {
+		case <-r.Context().Done():
+			return
+		case <-s.ctx.Done():
+			return
+		case <-beat.C:
+			// A sign-in that ended or was revoked sees nothing more.
+			if _, err := s.who(r); err != nil || !send(": beat\n\n") {
+				return
+			}
+		case e, ok := <-feed.C:
+			if !ok {
+				return
+			}
+			if !visible(e, p) {
+				continue
+			}
+			text, err := json.Marshal(lineOf(e))
+			if err != nil || !send("data: "+string(text)+"\n\n") {
+				return
+			}
+		}
+	}
+}
+
+// visible says whether a person may see a line.
+func visible(e audit.Entry, p *person) bool { return p.Everything || e.Identity == p.Name }

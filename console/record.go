@@ -1,0 +1,79 @@
+package console
+
+import (
+	"context"
+	"encoding/hex"
+	"fmt"
+	"net/http"
+	"time"
+
+	"crypto/rand"
+
+	"github.com/countersign-proxy/countersign/audit"
+)
+
+// entry is what happened at the page, for the record.
+type entry struct {
+	who       *person // nil: not known
+	identity  string  // where who is nil but a name is known
+	operation string  // SignIn, Credentials, Link, Login, SignOut, Form
+	role      string
+	login     *Login // of a sign-in that was prepared
+	region    string
+	resource  string
+	reason    string // of what was done
+	deny      string // reason why not; "": done
+	status    int
+	err       error
+}
+
+// newRequestID has the form of those of the proxy: a random UUID (RFC 9562, section 5.4).
+func newRequestID() string {
+	var b [16]byte
+	rand.Read(b[:]) // never fails, see crypto/rand
+	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
+	t := hex.EncodeToString(b[:])
+	return t[:8] + "-" + t[8:12] + "-" + t[12:16] + "-" + t[16:20] + "-" + t[20:]
+}
+
+// line is the audit line of what happened. Sign-in URLs, tokens, and what an address
+// holds beside its path have no place in it.
+func (s *Server) line(r *http.Request, began time.Time, e entry) audit.Entry {
+	a := audit.Entry{
+		Time: began.UTC(), RequestID: newRequestID(), Identity: e.identity, Role: e.role, Client: r.RemoteAddr, Method: r.Method,
+		Host: r.Host, Service: "console", Region: e.region, Operation: e.operation, Decision: audit.Allow, Reason: e.reason,
+		Status: e.status, Duration: s.opt.Now().Sub(began),
+	}
+	if e.who != nil {
+		a.Identity, a.AccessKeyID = e.who.Name, e.who.ID
+	}
+	if l := e.login; l != nil {
+		a.RoleARN, a.SessionName, a.Region = l.RoleARN, l.SessionName, l.Destination.Region
+		a.Resources = []string{l.Destination.Recorded()}
+		a.Reason = "signed in until " + l.Until.UTC().Format(time.RFC3339)
+	} else if e.resource != "" {
+		a.Resources = []string{e.resource}
+	}
+	if e.deny != "" {
+		a.Decision, a.Reason = audit.Deny, e.deny
+	}
+	if e.err != nil {
+		a.Error = e.err.Error()
+	}
+	return a
+}
+
+// record writes a line of something that gave nothing away.
+func (s *Server) record(r *http.Request, e entry) {
+	// A lost line is counted by the log, and shows in its metrics.
+	_ = s.opt.Audit.Write(s.line(r, s.opt.Now(), e))
+}
+
+// reserve makes sure that a line can be written before what it records is done.
+func (s *Server) reserve(ctx context.Context) (*audit.Pending, error) {
+	pending, err := s.opt.Audit.Begin(ctx)
+	if err != nil {
+		return nil, &Error{Kind: KindRecord, Err: err, Message: fmt.Sprintf("Nobody is signed in while %v.", err)}
+	}
+	return pending, nil
+}
