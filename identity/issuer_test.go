@@ -472,9 +472,8 @@ func TestWildcard(t *testing.T) {
 			t.Errorf("%q %q: %v", tt.pattern, tt.text, got)
 		}
 	}
-	start := time.Now()
-	wildcard(strings.Repeat("*a", 200)+"b", strings.Repeat("a", 20000))
-	if time.Since(start) > 20*time.Second {
-		t.Error("matching takes exponential time")
+	// With exponential matching this would outlive the test binary.
+	if wildcard(strings.Repeat("*a", 200)+"b", strings.Repeat("a", 20000)) {
+		t.Error("a text without a b matched")
 	}
 }

@@ -117,6 +117,7 @@ func (m *Manager) send(ctx context.Context, c *call, base Session) (Result, erro
 			return Result{}, err
 		}
 		r, err := result(out.Credentials, out.ResultMetadata)
+		//lint:ignore SA1019 clients read it, and its successor is not in every answer yet
 		r.SessionName, r.PackedPolicySize = c.SessionName, out.PackedPolicySize
 		if u := out.FederatedUser; u != nil {
 			r.ARN, r.ID = aws.ToString(u.Arn), aws.ToString(u.FederatedUserId)
@@ -158,6 +159,7 @@ func (m *Manager) send(ctx context.Context, c *call, base Session) (Result, erro
 	}
 	r, err := result(out.Credentials, out.ResultMetadata)
 	r.RoleARN, r.SessionName, r.AccountID = c.RoleARN, c.SessionName, accountOf(c.RoleARN)
+	//lint:ignore SA1019 clients read it, and its successor is not in every answer yet
 	r.SourceIdentity, r.PackedPolicySize = aws.ToString(out.SourceIdentity), out.PackedPolicySize
 	if u := out.AssumedRoleUser; u != nil {
 		r.ARN, r.ID = aws.ToString(u.Arn), aws.ToString(u.AssumedRoleId)

@@ -59,7 +59,7 @@ func (s state) encode() ([]byte, error) {
 	return json.Marshal(s)
 }
 
-var errState = errors.New("The session token was made by a version of countersign that this one does not understand.")
+var errState = errors.New("the session token was made by a version of countersign that this one does not understand")
 
 // decodeState reads what encode wrote; nothing at all is the role's own session.
 func decodeState(b []byte) (*state, error) {

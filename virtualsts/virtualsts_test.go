@@ -304,9 +304,10 @@ func TestGrantedRoleIsAssumedAsItsEntrySays(t *testing.T) {
 	}
 	c := creds(out.Credentials)
 	want := &sts.AssumeRoleOutput{
-		AssumedRoleUser:  &types.AssumedRoleUser{Arn: aws.String("arn:aws:sts::123456789012:assumed-role/Deploy/terraform"), AssumedRoleId: aws.String("AROATEST:terraform")},
-		Credentials:      &types.Credentials{AccessKeyId: &c.AccessKeyID, SecretAccessKey: &c.SecretAccessKey, SessionToken: &c.SessionToken, Expiration: aws.Time(issued[0].Expires)},
-		SourceIdentity:   aws.String("ci"),
+		AssumedRoleUser: &types.AssumedRoleUser{Arn: aws.String("arn:aws:sts::123456789012:assumed-role/Deploy/terraform"), AssumedRoleId: aws.String("AROATEST:terraform")},
+		Credentials:     &types.Credentials{AccessKeyId: &c.AccessKeyID, SecretAccessKey: &c.SecretAccessKey, SessionToken: &c.SessionToken, Expiration: aws.Time(issued[0].Expires)},
+		SourceIdentity:  aws.String("ci"),
+		//lint:ignore SA1019 clients read it
 		PackedPolicySize: aws.Int32(6),
 	}
 	if diff := cmp.Diff(want, out, cmp.FilterPath(func(p cmp.Path) bool {

@@ -114,7 +114,7 @@ func newRoot(a *app) *cobra.Command {
 	root.PersistentFlags().StringVar(&a.identity, "identity", localIdentity, "`name` of the identity to act for")
 	root.PersistentFlags().StringVar(&a.output, "output", "text", "text or json")
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
-		return usageError{fmt.Errorf("%w\nSee `%s --help`.", err, c.CommandPath())}
+		return usageError{fmt.Errorf("%w\nSee `%s --help`", err, c.CommandPath())}
 	})
 	root.PersistentPreRunE = func(c *cobra.Command, _ []string) error {
 		if a.output != "text" && a.output != "json" {
@@ -135,7 +135,7 @@ func wrapUsage(c *cobra.Command) {
 	if check := c.Args; check != nil {
 		c.Args = func(c *cobra.Command, args []string) error {
 			if err := check(c, args); err != nil {
-				return usageError{fmt.Errorf("%w\nSee `%s --help`.", err, c.CommandPath())}
+				return usageError{fmt.Errorf("%w\nSee `%s --help`", err, c.CommandPath())}
 			}
 			return nil
 		}
