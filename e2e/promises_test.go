@@ -119,31 +119,76 @@ func files(t *testing.T, dir string) (haystacks []haystack) {
 	return haystacks
 }
 
-// Promise 1 again: calls whose answers carry AWS keys do not get through.
+// Promise 1 again: calls whose answers carry AWS keys, and that nothing stands
+// in for, do not get through.
 func TestCredentialCallsAreRefused(t *testing.T) {
 	u := strictMoto(t)
 	p := serve(t, u, "")
 	w := p.client("ci")
 	mark := u.mark(t)
 	calls := [][]string{
-		{"sts", "get-session-token"},
-		{"sts", "get-federation-token", "--name", "me"},
 		{"iam", "create-access-key"},
-		{"cognito-identity", "get-credentials-for-identity", "--identity-id", "us-east-1:1"},
+		{"cognito-identity", "get-credentials-for-identity", "--identity-id", "us-east-1:1", "--logins", "issuer=token"},
+		{"sts", "assume-role", "--role-arn", "arn:aws:iam::" + account + ":role/NotListed", "--role-session-name", "me"},
+		{"codepipeline", "get-job-details", "--job-id", "11111111-1111-1111-1111-111111111111"},
+		{"lakeformation", "get-temporary-glue-table-credentials", "--table-arn", "arn:aws:glue:us-east-1:" + account + ":table/d/t"},
 	}
 	for _, argv := range calls {
 		got := w.run(t, t.TempDir(), []string{"AWS_MAX_ATTEMPTS=1"}, append([]string{"aws"}, argv...)...)
 		if got.code == 0 {
 			t.Errorf("%v was answered: %s", argv, got.stdout)
 		}
-		if !strings.Contains(got.stderr, "countersign") && !strings.Contains(got.stderr, "AccessDenied") {
+		if !strings.Contains(got.stderr, "AccessDenied") && !strings.Contains(got.stderr, "the request carries no signature") {
 			t.Errorf("%v: the error does not explain itself: %s", argv, got.stderr)
 		}
 	}
 	for _, s := range u.since(t, mark) {
 		t.Errorf("sent upstream: %s %s%s", s.Method, s.Host, s.Target)
 	}
-	waitForAudit(t, p.audit, len(calls))
+	for _, line := range waitForAudit(t, p.audit, len(calls)) {
+		if line.Decision != "deny" || line.Operation == "" && line.Signature != "none" {
+			t.Errorf("audit line: %+v", line)
+		}
+	}
+}
+
+// What STS would answer with AWS keys is answered with client credentials that
+// stand for them: of no use elsewhere, and good for the next call.
+func TestVirtualSessions(t *testing.T) {
+	u := strictMoto(t)
+	p := serve(t, u, `roles:
+  source: {arn: ""}
+  deploy: {arn: "`+deployARN+`", assume: ["arn:aws:iam::`+account+`:role/team/*"]}
+`)
+	w := p.client("ci")
+	for _, test := range []struct {
+		name, as string
+		argv     []string
+	}{
+		// moto answers with keys that it does not know itself.
+		{"GetSessionToken", "", []string{"get-session-token"}},
+		{"GetFederationToken", "", []string{"get-federation-token", "--name", "me"}},
+		{"AssumeRole", "assumed-role/Reader/me", []string{"assume-role", "--role-arn", "arn:aws:iam::" + account + ":role/team/Reader", "--role-session-name", "me"}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			argv := append([]string{"aws", "sts"}, test.argv...)
+			argv = append(argv, "--query", "Credentials.[AccessKeyId,SecretAccessKey,SessionToken]", "--output", "text")
+			fields := strings.Fields(w.must(t, t.TempDir(), nil, argv...))
+			if len(fields) != 3 || !strings.HasPrefix(fields[0], "CSIG") {
+				t.Fatalf("answered with %q", fields)
+			}
+			mustNotHold(t, []haystack{{"the answer", []byte(strings.Join(fields, " "))}},
+				append(u.secrets(t), "AKIAIOSFODNN7EXAMPLE", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYzEXAMPLEKEY"))
+			if test.as == "" {
+				return
+			}
+			env := []string{"AWS_ACCESS_KEY_ID=" + fields[0], "AWS_SECRET_ACCESS_KEY=" + fields[1], "AWS_SESSION_TOKEN=" + fields[2]}
+			got := w.must(t, t.TempDir(), env, "aws", "sts", "get-caller-identity", "--query", "Arn", "--output", "text")
+			if !strings.Contains(got, test.as) {
+				t.Errorf("the next call was signed as %s", got)
+			}
+		})
+	}
 }
 
 // Promise 4: where the record is required and cannot be kept, nothing is signed.

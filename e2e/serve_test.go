@@ -144,7 +144,10 @@ func (p *proxy) start(t testing.TB, dir string) (err error) {
 	t.Cleanup(func() {
 		p.process.Signal(syscall.SIGTERM)
 		select {
-		case <-ended:
+		case err := <-ended:
+			if err != nil {
+				t.Errorf("serve ended with %v", err)
+			}
 		case <-time.After(20 * time.Second):
 			p.process.Kill()
 			t.Errorf("serve did not end within 20 s of SIGTERM")
