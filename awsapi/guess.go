@@ -67,19 +67,16 @@ func mightHandOutKeys(in Input) bool {
 		}
 	}
 	media := mediaType(r.Header.Get("Content-Type"))
-	if media == "application/x-www-form-urlencoded" || media == "" || media == "multipart/form-data" {
-		switch {
-		case in.Body == nil && r.Method == http.MethodPost:
-			unreadable = unreadable || len(hints) == 0
-		default:
-			params, err := url.ParseQuery(string(in.Body))
-			unreadable = unreadable || err != nil
-			for k, v := range params {
-				if strings.EqualFold(strings.TrimSpace(k), "action") {
-					for _, a := range v {
-						hint(strings.TrimSpace(a))
-					}
-				}
+	formLike := media == "application/x-www-form-urlencoded" || media == "" || media == "multipart/form-data"
+	if in.Body == nil && r.Method == http.MethodPost && formLike {
+		unreadable = unreadable || len(hints) == 0
+	}
+	params, err := url.ParseQuery(string(in.Body))
+	unreadable = unreadable || err != nil && formLike
+	for k, v := range params {
+		if strings.EqualFold(strings.TrimSpace(k), "action") {
+			for _, a := range v {
+				hint(strings.TrimSpace(a))
 			}
 		}
 	}

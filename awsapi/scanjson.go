@@ -201,7 +201,8 @@ func (n *node) named(raw []byte, escaped bool, had *seen) (*node, error) {
 	return child, nil
 }
 
-// mapOf reads an object at a leaf: a map of strings, or something odd.
+// mapOf reads an object at a leaf: a map of strings. Where a value is not a
+// string its text is kept as it is, and the leaf is odd.
 func (s *jsonScanner) mapOf(leaf, depth int) error {
 	had := make(map[string]bool)
 	s.i++
@@ -233,11 +234,12 @@ func (s *jsonScanner) mapOf(leaf, depth int) error {
 			}
 			s.f.maps[leaf] = append(s.f.maps[leaf], [2]string{name, text})
 		} else {
-			s.f.maps[leaf] = append(s.f.maps[leaf], [2]string{name, ""})
-			s.f.odd[leaf] = true
+			start := s.i
 			if err := s.value(nil, depth+1); err != nil {
 				return err
 			}
+			s.f.odd[leaf] = true
+			s.f.maps[leaf] = append(s.f.maps[leaf], [2]string{name, string(s.b[start:s.i])})
 		}
 		if done, err := s.next('}'); err != nil {
 			return err

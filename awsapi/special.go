@@ -20,6 +20,7 @@ var specialPaths = map[string][]string{
 	"s3:PutObjectLegalHold":   {"x:Status"},
 	"s3:PutBucketReplication": {"x:Role"},
 
+	"cloudformation:*": {"f:StackName"},
 	"sqs:*":            {"j:QueueUrl,f:QueueUrl"},
 	"secretsmanager:*": {"j:SecretId", "j:Name"},
 	"kms:*":            {"j:KeyId", "j:EncryptionContext"},
@@ -35,13 +36,23 @@ var specialPaths = map[string][]string{
 	"iam:CreatePolicy": {"f:PolicyName", "f:Path"}, "iam:CreateInstanceProfile": {"f:InstanceProfileName", "f:Path"},
 	"iam:AddRoleToInstanceProfile": {"f:RoleName"},
 
+	"events:DeleteRule": {"j:Name", "j:EventBusName"}, "events:DescribeRule": {"j:Name", "j:EventBusName"},
+	"events:DisableRule": {"j:Name", "j:EventBusName"}, "events:EnableRule": {"j:Name", "j:EventBusName"},
+	"events:PutRule": {"j:Name", "j:EventBusName"}, "events:PutTargets": {"j:Rule", "j:EventBusName"},
+	"events:RemoveTargets": {"j:Rule", "j:EventBusName"}, "events:ListTargetsByRule": {"j:Rule", "j:EventBusName"},
+
+	"dynamodb:GetItem":      dynamodbItemPaths("j:Key"),
+	"dynamodb:DeleteItem":   dynamodbItemPaths("j:Key"),
+	"dynamodb:UpdateItem":   dynamodbItemPaths("j:Key"),
+	"dynamodb:PutItem":      dynamodbItemPaths("j:Item"),
 	"dynamodb:BatchGetItem": {"j:RequestItems"}, "dynamodb:BatchWriteItem": {"j:RequestItems"},
 	"dynamodb:TransactGetItems": {"j:TransactItems.Get.TableName"},
 	"dynamodb:TransactWriteItems": {"j:TransactItems.ConditionCheck.TableName", "j:TransactItems.Delete.TableName",
 		"j:TransactItems.Put.TableName", "j:TransactItems.Update.TableName"},
 	"dynamodb:ExecuteStatement": {"j:Statement"}, "dynamodb:BatchExecuteStatement": {"j:Statements.Statement"},
 	"dynamodb:ExecuteTransaction": {"j:TransactStatements.Statement"},
-	"dynamodb:Query":              {"j:TableName", "j:IndexName"}, "dynamodb:Scan": {"j:TableName", "j:IndexName"},
+	"dynamodb:Query":              append(dynamodbItemPaths("j:ExclusiveStartKey"), "j:TableName", "j:IndexName"),
+	"dynamodb:Scan":               {"j:TableName", "j:IndexName"},
 }
 
 func specialPathsOf(model, operation string) []string {
@@ -65,6 +76,7 @@ var specialNeeds map[string]func(rq *request, c *Call, m match, needs []Need) ([
 func init() {
 	// Set here, since specialPathsOf would otherwise refer to itself.
 	specialNeeds = map[string]func(rq *request, c *Call, m match, needs []Need) ([]Need, error){
+		"cloudformation:*":             stack,
 		"sqs:*":                        sqsQueue,
 		"secretsmanager:*":             secret,
 		"kms:*":                        kmsKey,
@@ -87,13 +99,25 @@ func init() {
 		"iam:CreatePolicy":             iamCreate("policy"),
 		"iam:CreateInstanceProfile":    iamCreate("instance-profile"),
 		"iam:AddRoleToInstanceProfile": iamAddRole,
+		"events:DeleteRule":            eventsRule,
+		"events:DescribeRule":          eventsRule,
+		"events:DisableRule":           eventsRule,
+		"events:EnableRule":            eventsRule,
+		"events:PutRule":               eventsRule,
+		"events:PutTargets":            eventsRule,
+		"events:RemoveTargets":         eventsRule,
+		"events:ListTargetsByRule":     eventsRule,
+		"dynamodb:GetItem":             dynamodbItem,
+		"dynamodb:DeleteItem":          dynamodbItem,
+		"dynamodb:UpdateItem":          dynamodbItem,
+		"dynamodb:PutItem":             dynamodbItem,
 		"dynamodb:BatchGetItem":        dynamodbBatch,
 		"dynamodb:BatchWriteItem":      dynamodbBatch,
 		"dynamodb:TransactGetItems":    dynamodbTransact,
 		"dynamodb:TransactWriteItems":  dynamodbTransact,
 		"dynamodb:ExecuteStatement":    dynamodbStatement, "dynamodb:BatchExecuteStatement": dynamodbStatement,
 		"dynamodb:ExecuteTransaction": dynamodbStatement,
-		"dynamodb:Query":              dynamodbIndex,
+		"dynamodb:Query":              dynamodbQuery,
 		"dynamodb:Scan":               dynamodbIndex,
 	}
 }
@@ -110,6 +134,26 @@ func put(action, arn string, whole bool) Need {
 		return Need{Action: action, Resources: []string{arn}}
 	}
 	return Need{Action: action, ResourceUnknown: true, Patterns: []string{arn}}
+}
+
+// stack: a stack's ARN ends in an id which a request that names it leaves out.
+func stack(rq *request, c *Call, m match, needs []Need) ([]Need, error) {
+	values, st := rq.get(m.op.special[0])
+	if st == absent || len(needs) != 1 || !(needs[0].ResourceUnknown || slices.Equal(needs[0].Resources, []string{"*"})) {
+		return needs, nil
+	}
+	if st == odd || len(values) != 1 {
+		return []Need{{Action: needs[0].Action, ResourceUnknown: true}}, nil
+	}
+	if v := values[0]; strings.HasPrefix(v, "arn:") {
+		f := strings.SplitN(v, ":", 6)
+		if len(f) == 6 && f[2] == "cloudformation" && strings.HasPrefix(f[5], "stack/") {
+			return []Need{put(needs[0].Action, v, true)}, nil
+		}
+		return []Need{{Action: needs[0].Action, ResourceUnknown: true}}, nil
+	}
+	arn, _ := c.arnOf("cloudformation", "stack/"+values[0]+"/*")
+	return []Need{put(needs[0].Action, arn, false)}, nil
 }
 
 // sqsQueue reads the queue from its URL: https://HOST/ACCOUNT/NAME.
@@ -435,98 +479,28 @@ func iamAddRole(rq *request, c *Call, m match, needs []Need) ([]Need, error) {
 	return append(needs, n), nil
 }
 
-// dynamodbTable adds a table that is given by name or ARN.
-func dynamodbTable(c *Call, n *Need, table string) {
-	if strings.HasPrefix(table, "arn:") {
-		f := strings.SplitN(table, ":", 6)
-		if len(f) == 6 && f[2] == "dynamodb" && strings.HasPrefix(f[5], "table/") {
-			n.add(table)
-			return
+// eventsRule: a rule's ARN holds its bus, unless that is the default one.
+func eventsRule(rq *request, c *Call, m match, needs []Need) ([]Need, error) {
+	name, st := rq.get(m.op.special[0])
+	bus, bst := rq.get(m.op.special[1])
+	if st != present || len(name) != 1 || bst == odd || len(bus) > 1 || strings.ContainsAny(name[0], ":/") {
+		return []Need{{Action: needs[0].Action, ResourceUnknown: true}}, nil
+	}
+	path := ""
+	if len(bus) == 1 && bus[0] != "default" {
+		b := bus[0]
+		if strings.HasPrefix(b, "arn:") {
+			f := strings.SplitN(b, ":", 6)
+			if len(f) != 6 || f[2] != "events" || !strings.HasPrefix(f[5], "event-bus/") {
+				return []Need{{Action: needs[0].Action, ResourceUnknown: true}}, nil
+			}
+			if path = strings.TrimPrefix(f[5], "event-bus/") + "/"; path == "default/" {
+				path = ""
+			}
+			return []Need{put(needs[0].Action, strings.Join(f[:5], ":")+":rule/"+path+name[0], true)}, nil
 		}
-		n.ResourceUnknown = true
-		return
+		path = b + "/"
 	}
-	arn, whole := c.arnOf("dynamodb", "table/"+table)
-	if !whole || strings.ContainsAny(table, ":/*?") || table == "" {
-		n.ResourceUnknown = true
-		return
-	}
-	n.add(arn)
-}
-
-// dynamodbBatch: the tables are the names of RequestItems' members.
-func dynamodbBatch(rq *request, c *Call, m match, needs []Need) ([]Need, error) {
-	n := Need{Action: needs[0].Action}
-	w := m.op.special[0][0]
-	if rq.found == nil || len(rq.found.maps[w.index]) == 0 || rq.found.values[w.index] != nil {
-		return []Need{{Action: n.Action, ResourceUnknown: true}}, nil
-	}
-	for _, p := range rq.found.maps[w.index] {
-		dynamodbTable(c, &n, p[0])
-	}
-	return []Need{n}, nil
-}
-
-func dynamodbTransact(rq *request, c *Call, m match, _ []Need) ([]Need, error) {
-	actions := []string{"dynamodb:GetItem"}
-	if m.op.name == "TransactWriteItems" {
-		actions = []string{"dynamodb:ConditionCheckItem", "dynamodb:DeleteItem", "dynamodb:PutItem", "dynamodb:UpdateItem"}
-	}
-	var needs []Need
-	for i, a := range actions {
-		tables, st := rq.get(m.op.special[i])
-		if st == absent {
-			continue
-		}
-		n := Need{Action: a, ResourceUnknown: st == odd}
-		for _, t := range tables {
-			dynamodbTable(c, &n, t)
-		}
-		needs = append(needs, n)
-	}
-	if needs == nil {
-		return nil, errors.New("the transaction names no table")
-	}
-	return needs, nil
-}
-
-// dynamodbStatement takes the verb of PartiQL statements; the table stays open.
-func dynamodbStatement(rq *request, c *Call, m match, all []Need) ([]Need, error) {
-	any, _ := c.arnOf("dynamodb", "table/*")
-	statements, st := rq.get(m.op.special[0])
-	verbs := map[string]string{"SELECT": "Select", "INSERT": "Insert", "UPDATE": "Update", "DELETE": "Delete"}
-	var needs []Need
-	for _, s := range statements {
-		words := strings.Fields(s)
-		if len(words) == 0 || verbs[strings.ToUpper(words[0])] == "" {
-			st = odd
-			break
-		}
-		n := put("dynamodb:PartiQL"+verbs[strings.ToUpper(words[0])], any, false)
-		if !slices.ContainsFunc(needs, func(have Need) bool { return have.Action == n.Action }) {
-			needs = append(needs, n)
-		}
-	}
-	if st != present {
-		for i := range all {
-			all[i] = put(all[i].Action, any, false)
-		}
-		return all, nil
-	}
-	return needs, nil
-}
-
-// dynamodbIndex: a query of an index needs the index alone.
-func dynamodbIndex(rq *request, c *Call, m match, needs []Need) ([]Need, error) {
-	n := Need{Action: needs[0].Action}
-	tables, st := rq.get(m.op.special[0])
-	index, ist := rq.get(m.op.special[1])
-	if st != present || len(tables) != 1 || ist == odd || len(index) > 1 {
-		return []Need{{Action: n.Action, ResourceUnknown: true}}, nil
-	}
-	dynamodbTable(c, &n, tables[0])
-	if len(index) == 1 && len(n.Resources) == 1 {
-		n.Resources[0] += "/index/" + index[0]
-	}
-	return []Need{n}, nil
+	arn, whole := c.arnOf("events", "rule/"+path+name[0])
+	return []Need{put(needs[0].Action, arn, whole)}, nil
 }

@@ -62,7 +62,7 @@ func run(ctx context.Context, dir, cache string, check bool) error {
 	if err != nil {
 		return err
 	}
-	older, err := goSDK(ctx)
+	older, err := goSDK(ctx, cache)
 	if err != nil {
 		return err
 	}
@@ -153,9 +153,9 @@ func botocore(ctx context.Context, cache string) (string, []string, error) {
 }
 
 // goSDK returns the folder of the Go SDK's module.
-func goSDK(ctx context.Context) (string, error) {
+func goSDK(ctx context.Context, cache string) (string, error) {
 	cmd := exec.CommandContext(ctx, "go", "mod", "download", "-json", "github.com/aws/aws-sdk-go@"+goSDKVersion)
-	cmd.Dir = os.TempDir() // outside of this module
+	cmd.Dir = cache // outside of this module
 	cmd.Stderr = os.Stderr
 	out, err := cmd.Output()
 	if err != nil {

@@ -211,7 +211,10 @@ class Service:
 
 def protocols(meta):
     known = ("query", "ec2", "json", "rest-json", "rest-xml", "smithy-rpc-v2-cbor")
-    return [p for p in meta.get("protocols", [meta["protocol"]]) if p in known] or [meta["protocol"]]
+    out = [p for p in meta.get("protocols", [meta["protocol"]]) if p in known] or [meta["protocol"]]
+    if "awsQueryCompatible" in meta and "query" not in out:
+        out.append("query")  # clients of before the change still speak it
+    return out
 
 
 class Authorization:
@@ -317,6 +320,10 @@ def type_source(sar_type, op_name, members, lone, names, required):
     return "|".join(alternatives)
 
 
+def key_of(key, v):
+    return key + "." + v
+
+
 def variable_sources(v, last, key, base, lone, op_name, members, names, only):
     """The members that may fill a variable. More than one is returned only where all count."""
     exact = norm(v)
@@ -330,16 +337,23 @@ def variable_sources(v, last, key, base, lone, op_name, members, names, only):
     if same:
         return same if only else same[:1]
     b = re.sub(r"(nameorid|fullname|namewithpath|withpath|identifier|resourceid|name|id)$", "", exact)
-    wanted = [norm(w) for w in names.get(v, ())]
+    wanted = [norm(w) for w in names.get(key_of(key, v), names.get(v, ()))]
     deep = set(wanted)
+    # A name does not stand for an id, nor an id for a name.
+    if exact.endswith(("name", "namewithpath", "withpath")):
+        kinds = ("name", "identifier", "")
+    elif exact.endswith(("id", "identifier")):
+        kinds = ("id", "identifier", "")
+    else:
+        kinds = ("name", "id", "identifier", "")
     if b:
-        wanted += [b + "name", b + "id", b + "identifier", b]
-        deep |= {b + "name", b + "id"}
+        wanted += [b + k for k in kinds]
+        deep |= {b + k for k in kinds[:1]}
     if last:
-        wanted += [key, key + "name", key + "id", key + "identifier"]
-        deep |= {key + "name", key + "id"}
+        wanted += [key + k for k in kinds]
+        deep |= {key + k for k in kinds[:1]}
         if lone or norm(re.sub(r"^[A-Z][a-z]+", "", op_name)) in (key, base):
-            wanted += ["name", "id", "identifier"]
+            wanted += [k for k in kinds if k]
     for w in wanted:
         for m in tops:
             if matches(m, w):
@@ -497,8 +511,8 @@ def needs(lines, op, action, info, sar, types, members, names):
 
 
 def generic(op_name):
-    return op_name in ("TagResource", "UntagResource", "ListTagsForResource", "TagResources", "UntagResources", "ListTags", "GetResourcePolicy",
-                       "PutResourcePolicy", "DeleteResourcePolicy", "AddTagsToResource", "RemoveTagsFromResource", "AddTags", "RemoveTags", "ListResourceTags")
+    """Whether an operation names its resource by ARN, whatever the type."""
+    return re.match(r"(Tag|Untag|ListTags|AddTags|RemoveTags|ListResourceTags)|(Get|Put|Delete)ResourcePolicy$", op_name) is not None
 
 
 def conditions(lines, action, info, sar, members):
