@@ -18,6 +18,9 @@ type state struct {
 	Sealed *sealed            `json:"sealed,omitempty"`
 	// Narrowed says of a sealed session that a session policy holds for it.
 	Narrowed bool `json:"narrowed,omitempty"`
+	// Bucket is the directory bucket of a sealed session of S3 Express, which is
+	// good for nothing else.
+	Bucket string `json:"bucket,omitempty"`
 }
 
 // sealed is a real session. It leaves the process only inside a sealed token.

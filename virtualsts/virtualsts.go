@@ -8,6 +8,9 @@
 // that cannot be made again (it needed an MFA code or a SAML assertion) travels
 // inside the token, sealed.
 //
+// CreateSession of S3 Express hands out keys as well, but only S3 can make them. It
+// goes to AWS, and [Service.S3Session] rewrites the answer.
+//
 // Traps:
 //   - The pipeline's policies decide whether sts:AssumeRole is allowed at all. Here
 //     is decided which roles it may lead to: those that the identity was granted,
@@ -259,6 +262,9 @@ func (s *Service) signed(ctx context.Context, r Request, p *parameters) (Answer,
 	state, serr := decodeState(g.Session)
 	if serr != nil {
 		return Answer{}, nil, &Error{Reason: ReasonInternal, Status: http.StatusForbidden, Code: "AccessDenied", Message: serr.Error()}
+	}
+	if state.Bucket != "" {
+		return Answer{}, nil, denied(ReasonNotGranted, "The credentials stand for a session of the directory bucket %s, which is good for its objects alone.", state.Bucket)
 	}
 	role := g.Role
 	var links []rolesession.Link
