@@ -273,6 +273,9 @@ type responseWriter struct {
 func (w *responseWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 func (w *responseWriter) WriteHeader(status int) {
+	if status == http.StatusContinue {
+		return // net/http sends its own when the body is first read
+	}
 	if status >= 200 || status == http.StatusSwitchingProtocols {
 		if w.wrote {
 			return

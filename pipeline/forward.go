@@ -86,6 +86,11 @@ func newReverseProxy(p *Pipeline) *httputil.ReverseProxy {
 				// hear why.
 				return x.verified.BodyErr()
 			}
+			if x.makesS3Session() {
+				if err := x.hideS3Session(res); err != nil {
+					return err
+				}
+			}
 			if x.guarded(res) {
 				res.Body = virtualsts.Guard(res.Body)
 			}

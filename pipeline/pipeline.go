@@ -256,6 +256,10 @@ func (p *Pipeline) lookup(name string) (awsapi.Host, awsapi.Verdict) {
 // refusal when there is none of ours and a rule may let the request pass.
 func (p *Pipeline) parse(x *exchange) (*signer.Signature, *refusal) {
 	sig, err := signer.Parse(x.in)
+	if errors.Is(err, signer.ErrNoSignature) && (x.host.S3 || x.host.Name == "") && signer.IsPost(x.in) {
+		// An upload by an HTML form is signed in its body, as far as the file.
+		sig, err = signer.ParsePost(x.in)
+	}
 	switch {
 	case errors.Is(err, signer.ErrNoSignature):
 		return nil, nil
@@ -265,9 +269,9 @@ func (p *Pipeline) parse(x *exchange) (*signer.Signature, *refusal) {
 	x.sig = sig
 	x.entry.Signature = sig.Label()
 	x.entry.AccessKeyID = identity.Mask(sig.AccessKeyID)
-	// A URL that somebody else presigned is not ours to sign, but a rule may
-	// let it pass as it is.
-	if sig.Form == signer.FormQuery && p.unsignedRule(x) && p.foreignKey(sig) {
+	// A URL or form that somebody else presigned is not ours to sign, but a rule
+	// may let it pass as it is.
+	if sig.Form != signer.FormHeader && p.unsignedRule(x) && p.foreignKey(sig) {
 		x.sig = nil
 		return nil, nil
 	}
@@ -314,7 +318,7 @@ func (p *Pipeline) identify(x *exchange) *refusal {
 		return refuseIdentity(err)
 	}
 	x.grant, x.secret = grant, secret
-	return nil
+	return x.confined()
 }
 
 // verify proves that the holder of the secret signed this request. Only from
@@ -363,7 +367,12 @@ func (p *Pipeline) understand(x *exchange) *refusal {
 	if ref := p.account(x); ref != nil {
 		return ref
 	}
-	x.call = awsapi.Identify(awsapi.Input{Host: x.host, Request: x.in, Body: x.bodyRead, Region: region, AccountID: x.accountID})
+	in := awsapi.Input{Host: x.host, Request: x.in, Body: x.bodyRead, Region: region, AccountID: x.accountID}
+	if x.sig.Form == signer.FormPost {
+		x.call = identifyForm(in, x.sig.Post)
+	} else {
+		x.call = awsapi.Identify(in)
+	}
 	x.describe()
 	return p.credentialCall(x)
 }
@@ -388,7 +397,7 @@ func (p *Pipeline) account(x *exchange) *refusal {
 // credentialCall refuses calls of tier A, whose answers carry AWS keys, except
 // those that are answered with client credentials.
 func (p *Pipeline) credentialCall(x *exchange) *refusal {
-	if x.call.CredentialTier != "A" || p.opt.STS.Handles(x.call) {
+	if x.call.CredentialTier != "A" || p.opt.STS.Handles(x.call) || x.makesS3Session() {
 		return nil
 	}
 	name := x.call.Service + ":" + x.call.Operation

@@ -155,6 +155,10 @@ func refuseSession(err error) *refusal {
 
 // refuseTransfer turns a failure of the way to AWS into an answer.
 func (x *exchange) refuseTransfer(err error) *refusal {
+	var answer *answerError
+	if errors.As(err, &answer) {
+		return answer.refusal
+	}
 	if x.verified != nil {
 		if e := x.verified.BodyErr(); e != nil {
 			return refuseSignature(e)
