@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"io/fs"
-	"path/filepath"
 	"strings"
 	"time"
 
@@ -112,7 +111,7 @@ func (a *app) exportTrust(authority *ca.Authority, cfg *config.Config, format, p
 	if format != "bundle" && format != "p12" && format != "jks" {
 		return nil, usagef("--format is %q; it can be pem, bundle, p12 or jks", format)
 	}
-	bundle, err := authority.Trust(ca.TrustOptions{Getenv: a.outerTrust(cfg.CA.Dir)})
+	bundle, err := authority.Trust(ca.TrustOptions{Getenv: a.outerTrust(cfg)})
 	if err != nil {
 		return nil, err
 	}
@@ -148,11 +147,12 @@ func newCARotate(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if _, err := writeTrust(authority, cfg.CA.Dir, a.outerTrust(cfg.CA.Dir)); err != nil {
+			trust, err := a.publishTrust(authority, cfg)
+			if err != nil {
 				return err
 			}
 			fmt.Fprintf(a.stderr, "Made a new CA in %s. Give clients the new bundle, %s; send SIGHUP to a running proxy.\n",
-				dir, filepath.Join(dir, "bundle.pem"))
+				dir, trust.Bundle)
 			return nil
 		},
 	}

@@ -283,12 +283,10 @@ func envKey(name string) string {
 	return name
 }
 
-// writeTrust writes the bundles into dir.
-func writeTrust(authority *ca.Authority, dir string, getenv func(string) string) (trustFiles, error) {
-	bundle, err := authority.Trust(ca.TrustOptions{Getenv: getenv})
-	if err != nil {
-		return trustFiles{}, err
-	}
+// writeTrust writes the bundles into dir. roots are what the environment trusts
+// without us.
+func writeTrust(authority *ca.Authority, dir string, roots []ca.Source, getenv func(string) string) (trustFiles, error) {
+	bundle := authority.Beside(roots)
 	node, err := authority.NodeTrust(ca.TrustOptions{Getenv: getenv})
 	if err != nil {
 		return trustFiles{}, err

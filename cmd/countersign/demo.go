@@ -245,7 +245,11 @@ func (d *demonstration) client(secret string) (aws.Config, error) {
 
 // serve keeps everything running, with settings to paste.
 func (d *demonstration) serve(ctx context.Context) error {
-	trust, err := writeTrust(d.proxy.authority.Load(), d.dir, d.app.getenv)
+	roots, err := ca.EnvironmentRoots(ca.TrustOptions{Getenv: d.app.getenv})
+	if err != nil {
+		return err
+	}
+	trust, err := writeTrust(d.proxy.authority.Load(), d.dir, roots, d.app.getenv)
 	if err != nil {
 		return err
 	}

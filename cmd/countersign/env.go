@@ -122,23 +122,39 @@ func (a *app) clientSettings(role string, renew bool) (settings, *config.Config,
 	if err != nil {
 		return settings{}, nil, err
 	}
-	s.Trust, err = writeTrust(authority, cfg.CA.Dir, a.outerTrust(cfg.CA.Dir))
-	if err != nil && !errors.Is(err, fs.ErrPermission) && !isReadOnly(err) {
-		return settings{}, nil, err
+	s.Trust, err = a.publishTrust(authority, cfg)
+	return s, cfg, err
+}
+
+// publishTrust writes the bundles that clients of the configured proxy use:
+// beside the CA or, where that is a read-only mount, into the state directory.
+func (a *app) publishTrust(authority *ca.Authority, cfg *config.Config) (trustFiles, error) {
+	roots, err := ca.EnvironmentRoots(ca.TrustOptions{Getenv: a.outerTrust(cfg)})
+	if err != nil {
+		return trustFiles{}, err
 	}
-	return s, cfg, nil
+	t, err := writeTrust(authority, cfg.CA.Dir, roots, a.outerTrust(cfg))
+	if errors.Is(err, fs.ErrPermission) || isReadOnly(err) {
+		if err := config.MakeStateDir(cfg.StateDir); err != nil {
+			return trustFiles{}, err
+		}
+		return writeTrust(authority, cfg.StateDir, roots, a.outerTrust(cfg))
+	}
+	return t, err
 }
 
 // outerTrust hides variables that point at our own bundles, as they do in a
 // shell that has taken up an earlier `env`: the bundle must not feed on itself.
-func (a *app) outerTrust(dir string) func(string) string {
+func (a *app) outerTrust(cfg *config.Config) func(string) string {
 	return func(name string) string {
 		v := a.getenv(name)
-		if slices.Contains(ca.TrustVariables(), name) && filepath.Dir(v) == dir {
-			return ""
-		}
-		if slices.Contains(ca.JavaVariables(), name) && strings.Contains(v, dir) {
-			return ""
+		for _, dir := range []string{cfg.CA.Dir, cfg.StateDir} {
+			if slices.Contains(ca.TrustVariables(), name) && filepath.Dir(v) == dir {
+				return ""
+			}
+			if slices.Contains(ca.JavaVariables(), name) && strings.Contains(v, dir) {
+				return ""
+			}
 		}
 		return v
 	}

@@ -88,7 +88,11 @@ func (a *app) exec(ctx context.Context, opt execOptions, args []string) error {
 		return err
 	}
 	var learned learner
-	proxyOpt := proxyOptions{Authority: authority, Static: []identity.Static{pair}, Audit: record, Log: logger, Getenv: a.getenv}
+	roots, err := ca.EnvironmentRoots(ca.TrustOptions{Getenv: a.getenv})
+	if err != nil {
+		return err
+	}
+	proxyOpt := proxyOptions{Authority: authority, Static: []identity.Static{pair}, Roots: roots, Audit: record, Log: logger, Getenv: a.getenv}
 	if opt.learn != "" {
 		proxyOpt.Observe = learned.observe
 	}
@@ -112,7 +116,7 @@ func (a *app) exec(ctx context.Context, opt execOptions, args []string) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	trust, err := writeTrust(authority, dir, a.getenv)
+	trust, err := writeTrust(authority, dir, roots, a.getenv)
 	if err != nil {
 		return err
 	}

@@ -37,6 +37,7 @@ type proxyOptions struct {
 	Authority *ca.Authority           // nil: that of the configuration's folder
 	Static    []identity.Static       // client credentials beside the configured ones
 	Source    aws.CredentialsProvider // nil: as the configuration says
+	Roots     []ca.Source             // that connections to AWS are checked against; nil: those of the environment
 	Audit     audit.Options
 	Observe   func(*awsapi.Call) // each call that may pass; nil: not
 	Log       *zap.Logger
@@ -85,9 +86,13 @@ func newProxy(ctx context.Context, cfg *config.Config, g grants, opt proxyOption
 	}
 	p.authority.Store(authority)
 	var err error
-	if p.roots, err = upstreamRoots(opt.Getenv); err != nil {
-		return nil, err
+	roots := opt.Roots
+	if roots == nil {
+		if roots, err = ca.EnvironmentRoots(ca.TrustOptions{Getenv: opt.Getenv}); err != nil {
+			return nil, err
+		}
 	}
+	p.roots = certPool(roots)
 	if p.audit, err = audit.Open(opt.Audit); err != nil {
 		return nil, err
 	}
@@ -421,13 +426,18 @@ func authoritySuffixes(cfg *config.Config) []string {
 	return out
 }
 
-// upstreamRoots are what AWS's certificates are checked against: the system's
-// roots, and what the environment of this process trusts.
+// upstreamRoots reads what connections to AWS are checked against.
 func upstreamRoots(getenv func(string) string) (*x509.CertPool, error) {
-	sources, err := ca.EnvironmentRoots(ca.TrustOptions{Getenv: getenv})
+	roots, err := ca.EnvironmentRoots(ca.TrustOptions{Getenv: getenv})
 	if err != nil {
 		return nil, err
 	}
+	return certPool(roots), nil
+}
+
+// certPool is what AWS's certificates are checked against: the system's roots,
+// and what the environment of this process trusts.
+func certPool(sources []ca.Source) *x509.CertPool {
 	pool := x509.NewCertPool()
 	for _, s := range sources {
 		for _, der := range s.Certificates {
@@ -436,7 +446,7 @@ func upstreamRoots(getenv func(string) string) (*x509.CertPool, error) {
 			}
 		}
 	}
-	return pool, nil
+	return pool
 }
 
 func signatureReasons() []string {

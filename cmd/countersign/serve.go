@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -19,6 +20,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/countersign-proxy/countersign/audit"
+	"github.com/countersign-proxy/countersign/ca"
 	"github.com/countersign-proxy/countersign/config"
 	"github.com/countersign-proxy/countersign/identity"
 	"github.com/countersign-proxy/countersign/pipeline"
@@ -190,9 +192,11 @@ func (p *proxy) listen(ctx context.Context, failed func(error)) (err error) {
 			return err
 		}
 		p.serve("admin", l, p.admin(extra), failed)
+		p.leaveHealthURL(cfg, p.addresses.admin)
 	}
 	if l := listeners["metrics.listen"]; l != nil {
 		p.serve("metrics", l, p.admin(nil), failed)
+		p.leaveHealthURL(cfg, l.Addr().String())
 	}
 	return nil
 }
@@ -243,7 +247,7 @@ func needRestart(before, after *config.Config) []string {
 // and, to a terminal, keys that are ready to paste.
 func (a *app) announce(p *proxy) error {
 	e := p.engine.Load()
-	trust, err := a.publishTrust(p, e.cfg)
+	trust, err := a.publishTrust(p.authority.Load(), e.cfg)
 	if err != nil {
 		return err
 	}
@@ -283,32 +287,36 @@ func (a *app) announce(p *proxy) error {
 	return nil
 }
 
-// publishTrust writes the bundles that clients of this proxy use.
-func (a *app) publishTrust(p *proxy, cfg *config.Config) (trustFiles, error) {
-	dir := cfg.CA.Dir
-	t, err := writeTrust(p.authority.Load(), dir, a.getenv)
-	if errors.Is(err, os.ErrPermission) || isReadOnly(err) {
-		// A mounted secret: clients get the bundle by other means (ca export).
-		return trustFiles{Bundle: filepath.Join(dir, "ca.pem")}, nil
-	}
-	return t, err
-}
-
 // checkHealth asks a running proxy whether it is ready: the HEALTHCHECK of an
 // image that has no shell and no curl.
+//
+// The running proxy may have outlived the configuration on disk: a file that is
+// broken by now is none of its faults. So it leaves its address in the state
+// directory, and where the file cannot be read, that is where it is asked.
 func (a *app) checkHealth(ctx context.Context) error {
 	cfg, err := a.load()
+	base, transport := "", http.RoundTripper(&http.Transport{})
 	if err != nil {
-		return err
+		environment := slices.DeleteFunc(a.environ(), func(kv string) bool { return strings.HasPrefix(kv, "COUNTERSIGN_CONFIG=") })
+		bare, bareErr := config.Load(config.Options{Env: environment})
+		if bareErr != nil {
+			return err
+		}
+		left, leftErr := os.ReadFile(healthFile(bare))
+		if leftErr != nil {
+			return err
+		}
+		base, transport = strings.TrimSpace(string(left)), localTransport()
+	} else {
+		address := cfg.Admin.Listen
+		if cfg.Metrics.Listen != "" {
+			address = cfg.Metrics.Listen
+		}
+		if address == "" {
+			return errors.New("neither admin.listen nor metrics.listen is set, so there is nobody to ask")
+		}
+		base, transport = listenerURL(cfg, address)
 	}
-	address := cfg.Admin.Listen
-	if cfg.Metrics.Listen != "" {
-		address = cfg.Metrics.Listen
-	}
-	if address == "" {
-		return errors.New("neither admin.listen nor metrics.listen is set, so there is nobody to ask")
-	}
-	base, transport := listenerURL(cfg, address)
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, base+"/readyz", nil)
@@ -326,6 +334,24 @@ func (a *app) checkHealth(ctx context.Context) error {
 	return nil
 }
 
+// healthFile is where a running proxy leaves the URL of its health listener.
+func healthFile(cfg *config.Config) string { return filepath.Join(cfg.StateDir, "health.url") }
+
+// leaveHealthURL writes it. A state directory that cannot be written only costs
+// the answer to --health while the configuration is broken.
+func (p *proxy) leaveHealthURL(cfg *config.Config, address string) {
+	base, _ := listenerURL(cfg, address)
+	if err := ca.WriteFile(healthFile(cfg), []byte(base+"\n"), 0o600); err != nil {
+		p.log.Debug("health.url was not written", zap.Error(err))
+	}
+}
+
+// localTransport reaches listeners of this machine. The certificate names the
+// proxy as others see it, and these requests do not leave the machine.
+func localTransport() *http.Transport {
+	return &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS12}}
+}
+
 // adminURL is how commands of this machine reach the admin listener.
 func adminURL(cfg *config.Config) (string, http.RoundTripper) {
 	return listenerURL(cfg, cfg.Admin.Listen)
@@ -333,12 +359,10 @@ func adminURL(cfg *config.Config) (string, http.RoundTripper) {
 
 // listenerURL is how this machine reaches a listener of the proxy.
 func listenerURL(cfg *config.Config, address string) (string, http.RoundTripper) {
-	transport := &http.Transport{}
+	transport := localTransport()
 	scheme := "http"
 	if cfg.TLS.Enabled() && !config.LoopbackAddress(address) {
-		// The certificate names the proxy as others see it; these requests do not
-		// leave the machine.
-		scheme, transport.TLSClientConfig = "https", &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS12}
+		scheme = "https"
 	}
 	host, port, err := net.SplitHostPort(address)
 	if err != nil {
