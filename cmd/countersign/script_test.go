@@ -77,11 +77,19 @@ type worldKey struct{}
 // startSandbox starts a stand-in for AWS and puts the keys of its user where
 // source credentials are looked for:
 //
-//	sandbox
+//	sandbox [ROLE...]
 //
-// $SANDBOX is its address, sandbox.pem its CA.
-func startSandbox(ts *testscript.TestScript, _ bool, _ []string) {
-	s, err := sandbox.Start(sandbox.Options{})
+// $SANDBOX is its address, sandbox.pem its CA. With arguments, these are the
+// roles that exist, else every role does.
+func startSandbox(ts *testscript.TestScript, _ bool, args []string) {
+	var opt sandbox.Options
+	for _, arn := range args {
+		if opt.Roles == nil {
+			opt.Roles = map[string]sandbox.Role{}
+		}
+		opt.Roles[arn] = sandbox.Role{}
+	}
+	s, err := sandbox.Start(opt)
 	ts.Check(err)
 	ts.Defer(func() { _ = s.Close() })
 	ts.Value(worldKey{}).(*world).sandbox = s
