@@ -1,0 +1,190 @@
+package main
+
+import (
+	"context"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"go.uber.org/goleak"
+	"go.uber.org/zap"
+
+	"github.com/countersign-proxy/countersign/audit"
+	"github.com/countersign-proxy/countersign/config"
+)
+
+// assemble makes a proxy of a configuration in dir without listening.
+func assemble(t *testing.T, dir, text string) (*config.Config, *proxy, error) {
+	t.Helper()
+	cfg := loaded(t, dir, text)
+	p, err := newProxy(t.Context(), cfg, newGrants(cfg, in(nil)), proxyOptions{
+		Source: staticSource(aws.Credentials{AccessKeyID: "AKIAIOSFODNN7EXAMPLE", SecretAccessKey: "x"}),
+		Audit:  audit.Options{Writer: io.Discard, Required: true}, Log: zap.NewNop(), Getenv: in(nil),
+	})
+	return cfg, p, err
+}
+
+func loaded(t *testing.T, dir, text string) *config.Config {
+	t.Helper()
+	path := filepath.Join(dir, "c.yaml")
+	if err := os.WriteFile(path, []byte("listen: 127.0.0.1:0\nadmin: {listen: 127.0.0.1:0}\nstate_dir: state\n"+text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cfg, err := config.Load(config.Options{Path: path, Env: []string{}, Home: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return cfg
+}
+
+// A proxy that could not be put together, or not listen, leaves nothing running.
+func TestAProxyThatFailsLeavesNothing(t *testing.T) {
+	for name, c := range map[string]struct {
+		text  string
+		files map[string]string // mode 0600; a folder where the name ends in /
+		want  string
+	}{
+		"CA":          {"", map[string]string{"state/": "", "state/ca/": "", "state/ca/authority.pem": "no key"}, "certificate authority"},
+		"policy":      {"roles: {r: {policies: [p.json]}}", map[string]string{"p.json": "{"}, "roles.r.policies"},
+		"boundary":    {"roles: {r: {}}\nidentities: {ci: {roles: [r], boundary: p.json}}", map[string]string{"p.json": "{"}, "boundary"},
+		"sealing key": {"sealing_keys: [k]", map[string]string{"k": "short"}, "sealing key"},
+		"override":    {"upstream: {override: [{hosts: [a.example], address: \"127.0.0.1:1\", ca_file: roots.pem}]}", map[string]string{"roots.pem": "none"}, "ca_file"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
+			dir := t.TempDir()
+			for _, name := range sortedNames(c.files) {
+				path := filepath.Join(dir, name)
+				var err error
+				if strings.HasSuffix(name, "/") {
+					err = os.Mkdir(path, 0o700)
+				} else {
+					err = os.WriteFile(path, []byte(c.files[name]), 0o600)
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+			_, p, err := assemble(t, dir, c.text)
+			if err == nil || !strings.Contains(err.Error(), c.want) {
+				if p != nil {
+					_ = p.shutdown(context.Background())
+				}
+				t.Fatalf("%v", err)
+			}
+		})
+	}
+}
+
+// What a running proxy started is gone when it has been shut down, and so are
+// its listeners, used or not.
+func TestShutdownLeavesNothing(t *testing.T) {
+	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
+	_, p, err := assemble(t, t.TempDir(), "endpoint: {listen: 127.0.0.1:0}\nmetrics: {listen: 127.0.0.1:0}\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	failed := make(chan error, 8)
+	if err := p.listen(t.Context(), func(err error) { failed <- err }); err != nil {
+		t.Fatal(err)
+	}
+	addresses := []string{p.addresses.proxy, p.addresses.endpoint, p.addresses.admin}
+	for _, address := range addresses {
+		c, err := net.Dial("tcp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := c.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := p.shutdown(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for _, address := range addresses {
+		if c, err := net.Dial("tcp", address); err == nil {
+			_ = c.Close()
+			t.Errorf("%s is still listened on", address)
+		}
+	}
+	select {
+	case err := <-failed:
+		t.Errorf("the end is reported as a failure: %v", err)
+	default:
+	}
+}
+
+// When one address is taken none is listened on.
+func TestListenAllOrNothing(t *testing.T) {
+	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	free, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := free.Addr().String()
+	if err := free.Close(); err != nil {
+		t.Fatal(err)
+	}
+	_, p, err := assemble(t, t.TempDir(), "endpoint: {listen: \""+address+"\"}\nmetrics: {listen: \""+taken.Addr().String()+"\"}\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = p.listen(t.Context(), func(error) {})
+	if err == nil || !strings.HasPrefix(err.Error(), "metrics.listen: ") || !strings.HasSuffix(err.Error(), "; choose another address (COUNTERSIGN_METRICS_LISTEN), or stop what listens there") {
+		t.Errorf("%v", err)
+	}
+	if l, err := net.Listen("tcp", address); err != nil {
+		t.Errorf("endpoint.listen was not given back: %v", err)
+	} else {
+		_ = l.Close()
+	}
+	if err := p.shutdown(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
+// A reload is the whole new configuration or none of it.
+func TestReloadIsAtomic(t *testing.T) {
+	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
+	dir := t.TempDir()
+	_, p, err := assemble(t, dir, twoRolesPlain)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := p.engine.Load()
+	if err := os.WriteFile(filepath.Join(dir, "p.json"), []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	bad := loaded(t, dir, "roles: {other: {}, worse: {policies: [p.json]}}")
+	if err := p.reload(t.Context(), bad); err == nil {
+		t.Error("a policy that cannot be read was taken up")
+	}
+	if p.engine.Load() != before {
+		t.Error("a part of it was taken up")
+	}
+	good := loaded(t, dir, "roles: {other: {}}")
+	if err := p.reload(t.Context(), good); err != nil {
+		t.Error(err)
+	}
+	after := p.engine.Load()
+	if after == before || after.cfg != good || after.grants.order[0] != "other" {
+		t.Errorf("not taken up: %q", after.grants.order)
+	}
+	if after.sessions != before.sessions {
+		t.Error("role sessions were thrown away although nothing on the way to STS has changed")
+	}
+	if err := p.shutdown(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
+const twoRolesPlain = `roles: {read: {arn: "arn:aws:iam::123456789012:role/Read"}, deploy: {arn: "arn:aws:iam::123456789012:role/Deploy"}}`
