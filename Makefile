@@ -33,10 +33,15 @@ build:
 tools:
 	.ci/tools
 
-test: tools test-packages test-e2e
+# Both halves, even if the first one fails.
+test: tools
+	@status=0; \
+	$(MAKE) --no-print-directory test-packages || status=1; \
+	$(MAKE) --no-print-directory test-e2e || status=1; \
+	exit $$status
 
 test-packages:
-	$(if $(RACE),,@echo 'test: without the race detector: there is no C compiler')
+	@$(if $(RACE),true,echo 'test: without the race detector, since there is no C compiler')
 	go test $(RACE) $(PACKAGES)
 
 # Not from the cache: it cannot see that the program under test has changed.
