@@ -179,59 +179,75 @@ func (x *exchange) end() {
 	cause := recover()
 	x.p.budget.give(x.reserved)
 	x.done()
-	e := &x.entry
 	if cause != nil && cause != http.ErrAbortHandler {
-		x.p.opt.Logger.Error("panic while handling a request", zap.String("request_id", e.RequestID),
-			zap.Any("panic", cause), zap.ByteString("stack", debug.Stack()))
-		x.p.opt.Metrics.Panic()
-		e.Decision, e.Reason = audit.Deny, "panic"
-		x.note("fault of countersign; its log has the request id")
-	}
-	if err := x.upstream; err != nil {
-		x.note(describeTransferError(err))
-	}
-	if cause == http.ErrAbortHandler && x.upstream == nil {
-		if x.in.Context().Err() != nil {
-			x.note("the client left")
+		x.panicked(cause)
+		if x.w.wrote {
+			cause = http.ErrAbortHandler // the answer cannot be taken back, only cut off
 		} else {
-			x.note("the answer was cut off")
+			awsapi.WriteError(x.w, x.in, x.host, x.protocol(), awsapi.APIError{Kind: awsapi.ErrInternalFailure,
+				Message: "countersign failed on this request; its log has the request id", RequestID: x.entry.RequestID, Time: x.p.opt.Now()})
+			cause = nil
 		}
+	}
+	x.explain(cause != nil)
+	x.measure()
+	if x.pending != nil {
+		x.pending.Finish(x.entry)
+	} else {
+		_ = x.p.opt.Audit.Write(x.entry) // its loss is counted by the log
+	}
+	e := &x.entry
+	x.p.opt.Metrics.RequestDone(metrics.Request{
+		Role: e.Role, Service: e.Service, Decision: string(e.Decision), Status: e.Status,
+		Duration: e.Duration, Overhead: e.Overhead, RequestBytes: e.RequestBytes, ResponseBytes: e.ResponseBytes,
+	})
+	if cause != nil {
+		panic(http.ErrAbortHandler)
+	}
+}
+
+// panicked records a fault of ours.
+func (x *exchange) panicked(cause any) {
+	x.p.opt.Logger.Error("panic while handling a request", zap.String("request_id", x.entry.RequestID),
+		zap.Any("panic", cause), zap.ByteString("stack", debug.Stack()))
+	x.p.opt.Metrics.Panic()
+	x.entry.Decision, x.entry.Reason = audit.Deny, "panic"
+	x.note("fault of countersign; its log has the request id")
+}
+
+// explain records why a transfer did not come to its end.
+func (x *exchange) explain(cutOff bool) {
+	switch {
+	case x.upstream != nil:
+		x.note(describeTransferError(x.upstream))
+	case cutOff && x.in.Context().Err() != nil:
+		x.note("the client left")
+	case cutOff:
+		x.note("the answer was cut off")
 	}
 	if x.verified != nil && !x.refused {
 		if err := x.verified.BodyErr(); err != nil {
-			e.Decision, e.Reason = audit.Deny, string(signatureReason(err))
+			x.entry.Decision, x.entry.Reason = audit.Deny, string(signatureReason(err))
 			x.note(err.Error())
 			x.p.opt.Metrics.SignatureFailure(string(signatureReason(err)))
 		}
 	}
+}
+
+// measure records sizes and times. Overhead ends when the request is handed to
+// the transport, and leaves out what was waited for until then.
+func (x *exchange) measure() {
+	e := &x.entry
 	e.Status = x.w.status
 	e.RequestBytes, e.ResponseBytes = x.body.n.Load(), x.w.n
 	e.Duration = time.Since(x.start)
-	here := e.Duration
-	elsewhere := x.elsewhere
+	here, elsewhere := e.Duration, x.elsewhere
 	if x.handed.IsZero() {
 		elsewhere += x.body.waited()
 	} else {
 		here = x.handed.Sub(x.start)
 	}
 	e.Overhead = max(here-elsewhere, 0)
-	if x.pending != nil {
-		x.pending.Finish(*e)
-	} else {
-		_ = x.p.opt.Audit.Write(*e) // its loss is counted by the log
-	}
-	x.p.opt.Metrics.RequestDone(metrics.Request{
-		Role: e.Role, Service: e.Service, Decision: string(e.Decision), Status: e.Status,
-		Duration: e.Duration, Overhead: e.Overhead, RequestBytes: e.RequestBytes, ResponseBytes: e.ResponseBytes,
-	})
-	if cause != nil {
-		if !x.w.wrote && cause != http.ErrAbortHandler {
-			awsapi.WriteError(x.w, x.in, x.host, x.protocol(), awsapi.APIError{Kind: awsapi.ErrInternalFailure,
-				Message: "countersign failed on this request; its log has the request id", RequestID: e.RequestID, Time: x.p.opt.Now()})
-			return
-		}
-		panic(http.ErrAbortHandler)
-	}
 }
 
 // protocol is the wire protocol whose clients are to understand our errors; it

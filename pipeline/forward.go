@@ -126,6 +126,9 @@ func rewrite(pr *httputil.ProxyRequest) {
 			pr.Out.Header[name] = v
 		}
 	}
+	// No signature covers HTTP trailers (those of aws-chunked are in the body).
+	pr.Out.Trailer = nil
+	delete(pr.Out.Header, "Trailer")
 	// ReverseProxy keeps "TE: trailers" only, and net/http sends no other.
 	if x.heldBody {
 		pr.Out.Body = io.NopCloser(bytes.NewReader(x.bodyRead))

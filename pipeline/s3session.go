@@ -13,9 +13,10 @@ import (
 )
 
 // makesS3Session says whether the call is the one whose answer is rewritten, rather
-// than given here or refused: CreateSession of S3 Express, by a client of ours.
+// than given here or refused: CreateSession of S3 Express, by a client of ours and
+// not under such a session.
 func (x *exchange) makesS3Session() bool {
-	return x.verified != nil && x.call != nil && virtualsts.HandlesS3Session(x.call)
+	return x.verified != nil && !x.sig.S3Session && x.call != nil && virtualsts.HandlesS3Session(x.call)
 }
 
 // confined holds credentials that came from CreateSession to the bucket that the

@@ -1,0 +1,317 @@
+package pipeline
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/countersign-proxy/countersign/audit"
+	"github.com/countersign-proxy/countersign/policy"
+)
+
+func TestAllowedCallIsSignedAgainAndRecordedOnce(t *testing.T) {
+	h := setup(t, nil, nil)
+	res, body := h.send(get("/a%20b+c/%C3%A9&=~%2520?x=1&a="), nil)
+	if res.StatusCode != 200 || body != "answer" {
+		t.Fatalf("%s %q", res.Status, body)
+	}
+	seen := h.arrived()
+	if len(seen) != 1 {
+		t.Fatalf("%d requests arrived", len(seen))
+	}
+	if got := seen[0].Method + " " + seen[0].Host + seen[0].Target; got != "GET bucket.s3.us-east-1.amazonaws.com/a%20b+c/%C3%A9&=~%2520?x=1&a=" {
+		t.Errorf("arrived as %s", got)
+	}
+	if auth := seen[0].Header.Get("Authorization"); !strings.Contains(auth, "Credential="+sourceKeys.AccessKeyID+"/") {
+		t.Errorf("signed with %s", auth)
+	}
+	for name := range seen[0].Header {
+		switch name {
+		case "Authorization", "X-Amz-Date", "X-Amz-Content-Sha256":
+		default:
+			t.Errorf("a header was added: %s: %q", name, seen[0].Header[name])
+		}
+	}
+	lines := h.lines()
+	if len(lines) != 1 {
+		t.Fatalf("%d lines", len(lines))
+	}
+	e := lines[0]
+	if e.Time.IsZero() || e.RequestID == "" || !strings.HasPrefix(e.Client, "127.0.0.1:") || e.Duration <= 0 || e.Overhead <= 0 || e.Overhead > e.Duration {
+		t.Errorf("%+v", e)
+	}
+	e.Time, e.RequestID, e.Client, e.Duration, e.Overhead = time.Time{}, "", "", 0, 0
+	want := audit.Entry{
+		Identity: "ci", AccessKeyID: clientKeys.AccessKeyID, Role: "source", Method: "GET",
+		Host: "bucket.s3.us-east-1.amazonaws.com", Service: "s3", Region: "us-east-1", Operation: e.Operation,
+		Actions: e.Actions, Resources: e.Resources,
+		Decision: audit.Allow, Reason: string(policy.ReasonNoPolicy), Status: 200, AWSRequestID: "AWSREQUESTID",
+		ResponseBytes: 6, Signature: "header", Error: e.Error,
+	}
+	if diff := cmp.Diff(want, e); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// Everything here must end in a refusal that names its reason, with nothing sent
+// upstream and one line in the record.
+func TestRefusals(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		call   call
+		change func(http.Header)
+		status int
+		code   string
+		reason string
+	}{
+		{"no signature", get("/key"), func(h http.Header) { h.Del("Authorization") }, 403, "AccessDenied", "unsigned"},
+		{"unknown key", get("/key").with(func(c *call) { c.keys.AccessKeyID = "CSIGZZZZZZZZZZZZZZZZ" }), nil, 403, "InvalidAccessKeyId", "token_missing"},
+		{"real key", get("/key").with(func(c *call) { c.keys = sourceKeys }), nil, 403, "InvalidAccessKeyId", "real_key"},
+		{"wrong secret", get("/key").with(func(c *call) { c.keys.SecretAccessKey += "x" }), nil, 403, "SignatureDoesNotMatch", "signature"},
+		{"stale", get("/key").with(func(c *call) { c.at = c.at.Add(-16 * time.Minute) }), nil, 403, "RequestTimeTooSkewed", "skewed"},
+		{"early", get("/key").with(func(c *call) { c.at = c.at.Add(16 * time.Minute) }), nil, 403, "RequestTimeTooSkewed", "skewed"},
+		{"unsigned amz header", get("/key"), func(h http.Header) { h.Set("X-Amz-Acl", "public-read") }, 403, "AccessDenied", "not-signed"},
+		{"two authentications", get("/key?X-Amz-Algorithm=AWS4-HMAC-SHA256"), nil, 400, "InvalidRequest", "ambiguous"},
+		{"another service", get("/key").with(func(c *call) { c.service = "sqs" }), nil, 400, "AuthorizationHeaderMalformed", "scope"},
+		{"another region", get("/key").with(func(c *call) { c.host = "bucket.s3.eu-west-1.amazonaws.com" }), nil, 400, "AuthorizationHeaderMalformed", "scope"},
+		{"foreign host", get("/key").with(func(c *call) { c.host = "evilamazonaws.com" }), nil, 403, "nothing is signed for it", "foreign host"},
+		{"suffix trick", get("/key").with(func(c *call) { c.host = "s3.amazonaws.com.evil.example" }), nil, 403, "nothing is signed for it", "foreign host"},
+		{"unknown host", get("/key").with(func(c *call) { c.host = "newservice.us-east-1.amazonaws.com" }), nil, 403, "nothing is signed for it", "unknown host"},
+		{"implicit deny", get("/key").with(func(c *call) { c.method, c.keys.AccessKeyID = "DELETE", "CSIGPOLICEDPOLICED22" }), nil, 403, "AccessDenied", "implicit deny"},
+		{"role that is gone", get("/key").with(func(c *call) { c.keys.AccessKeyID = "CSIGGONEGONEGONE2222" }), nil, 403, "AccessDenied", "role"},
+		{"body that was not signed", get("/key").with(func(c *call) { c.method, c.body = "PUT", "signed" }), func(h http.Header) { h.Set("X-Amz-Content-Sha256", strings.Repeat("0", 64)) }, 403, "SignatureDoesNotMatch", "signature"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			h := setup(t, nil, nil)
+			res, body := h.send(tt.call, tt.change)
+			if res.StatusCode != tt.status || !strings.Contains(body, tt.code) {
+				t.Errorf("%s\n%s\nwant %d %s", res.Status, body, tt.status, tt.code)
+			}
+			if strings.Contains(body, sourceKeys.AccessKeyID) && tt.name != "real key" || strings.Contains(body, sourceKeys.SecretAccessKey) {
+				t.Errorf("the answer quotes a real credential: %s", body)
+			}
+			if date, err := http.ParseTime(res.Header.Get("Date")); err != nil || time.Since(date).Abs() > time.Minute {
+				t.Errorf("Date: %q", res.Header.Get("Date"))
+			}
+			if n := len(h.arrived()); n != 0 {
+				t.Errorf("%d requests arrived upstream", n)
+			}
+			lines := h.lines()
+			if len(lines) != 1 || lines[0].Decision != audit.Deny || lines[0].Reason != tt.reason || lines[0].Status != tt.status {
+				t.Errorf("%+v", lines)
+			}
+			if strings.Contains(h.record.b.String(), sourceKeys.AccessKeyID) {
+				t.Error("the record holds a real key id")
+			}
+		})
+	}
+}
+
+func TestHeadRefusalHasNoBody(t *testing.T) {
+	h := setup(t, nil, nil)
+	res, body := h.send(get("/key").with(func(c *call) { c.method, c.keys.SecretAccessKey = "HEAD", "another-secret-of-forty-characters-0001" }), nil)
+	if res.StatusCode != 403 || body != "" {
+		t.Errorf("%s %q", res.Status, body)
+	}
+}
+
+func TestReportLetsPassAndSaysSo(t *testing.T) {
+	h := setup(t, nil, nil)
+	res, _ := h.send(get("/key").with(func(c *call) { c.method, c.keys.AccessKeyID = "DELETE", "CSIGWATCHEDWATCHED22" }), nil)
+	if res.StatusCode != 200 || len(h.arrived()) != 1 {
+		t.Errorf("%s, %d arrived", res.Status, len(h.arrived()))
+	}
+	lines := h.lines()
+	if len(lines) != 1 || lines[0].Decision != audit.Report || lines[0].Reason != "implicit deny" {
+		t.Errorf("%+v", lines)
+	}
+}
+
+func TestJudgeThatFailsRefuses(t *testing.T) {
+	h := setup(t, func(o *Options) {
+		o.Roles["source"] = Role{Judge: func(string) (*policy.Set, error) { return nil, errors.New("not loaded") }}
+	}, nil)
+	if res, _ := h.send(get("/key"), nil); res.StatusCode != 403 || len(h.arrived()) != 0 {
+		t.Errorf("%s, %d arrived", res.Status, len(h.arrived()))
+	}
+}
+
+func TestNilSetDenies(t *testing.T) {
+	h := setup(t, func(o *Options) {
+		o.Roles["source"] = Role{Judge: func(string) (*policy.Set, error) { return nil, nil }}
+	}, nil)
+	if res, _ := h.send(get("/key"), nil); res.StatusCode != 403 || len(h.arrived()) != 0 {
+		t.Errorf("%s, %d arrived", res.Status, len(h.arrived()))
+	}
+}
+
+func TestNothingIsSignedWhileTheRecordCannotBeKept(t *testing.T) {
+	var broken *audit.Log
+	h := setup(t, func(o *Options) {
+		var err error
+		broken, err = audit.Open(audit.Options{Writer: failingWriter{}, Required: true, Retry: time.Hour})
+		if err != nil {
+			t.Fatal(err)
+		}
+		o.Audit = broken
+	}, nil)
+	t.Cleanup(func() { _ = broken.Close(t.Context()) })
+	_ = broken.Write(audit.Entry{}) // the sink shows that it fails
+	for broken.Ready() == nil {
+		time.Sleep(time.Millisecond)
+	}
+	res, body := h.send(get("/key"), nil)
+	if res.StatusCode != 503 || len(h.arrived()) != 0 {
+		t.Errorf("%s %s, %d arrived", res.Status, body, len(h.arrived()))
+	}
+}
+
+type failingWriter struct{}
+
+func (failingWriter) Write([]byte) (int, error) { return 0, errors.New("full") }
+
+func TestCredentialCallsAreRefused(t *testing.T) {
+	post := call{method: "POST", host: "iam.amazonaws.com", target: "/", service: "iam", keys: clientKeys, at: time.Now(),
+		body: "Action=CreateAccessKey&Version=2010-05-08", header: http.Header{"Content-Type": {"application/x-www-form-urlencoded"}}}
+	h := setup(t, nil, nil)
+	res, body := h.send(post, nil)
+	if res.StatusCode != 403 || !strings.Contains(body, "credential_calls") || len(h.arrived()) != 0 {
+		t.Errorf("%s %s", res.Status, body)
+	}
+	if lines := h.lines(); len(lines) != 1 || lines[0].Reason != "credential call" || lines[0].Operation != "CreateAccessKey" {
+		t.Errorf("%+v", lines)
+	}
+
+	h = setup(t, func(o *Options) { o.CredentialCalls = []string{"iam:createaccesskey"} }, nil)
+	if res, body := h.send(post, nil); res.StatusCode != 200 || len(h.arrived()) != 1 {
+		t.Errorf("named in credential_calls: %s %s", res.Status, body)
+	}
+}
+
+func TestAnswersOfAPICallsAreWatchedForKeys(t *testing.T) {
+	h := setup(t, nil, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/x-amz-json-1.1")
+		_, _ = io.WriteString(w, `{"Credentials":{"AccessKeyId":"ASIAABCDEFGHIJKLMNOP","SecretAccessKey":"wJalrXUtnFEMIK7MDENGbPxRfiCYEXAMPLEKEY00"}}`)
+	})
+	c := call{method: "POST", host: "dynamodb.us-east-1.amazonaws.com", target: "/", service: "dynamodb", keys: clientKeys, at: time.Now(), body: `{}`,
+		header: http.Header{"Content-Type": {"application/x-amz-json-1.0"}, "X-Amz-Target": {"DynamoDB_20120810.ListTables"}}}
+	_, body := h.send(c, nil)
+	if strings.Contains(body, "wJalr") {
+		t.Errorf("the secret reached the client: %s", body)
+	}
+	if lines := h.lines(); len(lines) != 1 || lines[0].Decision != audit.Deny || lines[0].Reason != "credentials in answer" {
+		t.Errorf("%+v", lines)
+	}
+}
+
+func TestBodyOtherThanTheSignedIsCutOffUpstream(t *testing.T) {
+	h := setup(t, nil, nil)
+	signed := get("/key").with(func(c *call) { c.method, c.body = "PUT", strings.Repeat("a", 100_000) })
+	head := signed.sign(t)
+	altered := signed.with(func(c *call) { c.body = c.body[:99_999] + "b" })
+	res, body := h.send(altered, func(hd http.Header) {
+		for k, v := range head {
+			hd[k] = v
+		}
+	})
+	if res.StatusCode != 400 || !strings.Contains(body, "XAmzContentSHA256Mismatch") {
+		t.Errorf("%s %s", res.Status, body)
+	}
+	for _, s := range h.arrived() {
+		if s.BodyErr == nil {
+			t.Errorf("a whole body arrived upstream: %d bytes", len(s.Body))
+		}
+	}
+	if lines := h.lines(); len(lines) != 1 || lines[0].Decision != audit.Deny || lines[0].Reason != "payload" {
+		t.Errorf("%+v", lines)
+	}
+}
+
+func TestAPanicCostsOneRequest(t *testing.T) {
+	broken := false
+	h := setup(t, func(o *Options) {
+		good := o.Roles["source"].Judge
+		o.Roles["source"] = Role{Judge: func(b string) (*policy.Set, error) {
+			if broken = !broken; broken {
+				panic("a fault of ours")
+			}
+			return good(b)
+		}}
+	}, nil)
+	if res, body := h.send(get("/key"), nil); res.StatusCode != 500 || strings.Contains(body, "a fault of ours") {
+		t.Errorf("%s %s", res.Status, body)
+	}
+	if res, _ := h.send(get("/key"), nil); res.StatusCode != 200 {
+		t.Errorf("the next request: %s", res.Status)
+	}
+	if lines := h.lines(); len(lines) != 2 || lines[0].Reason != "panic" || lines[0].Decision != audit.Deny || lines[0].Status != 500 {
+		t.Errorf("%+v", lines)
+	}
+}
+
+func TestUnsignedRules(t *testing.T) {
+	rule := func(o *Options) {
+		o.Unsigned = []UnsignedRule{{Match: func(n string) bool { return n == "bucket.s3.us-east-1.amazonaws.com" || n == "files.example" }}}
+	}
+	strip := func(h http.Header) {
+		h.Del("Authorization")
+		h.Del("X-Amz-Date")
+		h.Del("X-Amz-Content-Sha256")
+	}
+	for _, tt := range []struct {
+		name, method, host string
+		status             int
+	}{
+		{"named host", "GET", "bucket.s3.us-east-1.amazonaws.com", 200},
+		{"host that is not AWS", "GET", "files.example", 200},
+		{"another method", "PUT", "bucket.s3.us-east-1.amazonaws.com", 403},
+		{"another host", "GET", "other.s3.us-east-1.amazonaws.com", 403},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			h := setup(t, rule, nil)
+			res, body := h.send(get("/key").with(func(c *call) { c.method, c.host = tt.method, tt.host }), strip)
+			if res.StatusCode != tt.status {
+				t.Errorf("%s %s", res.Status, body)
+			}
+			for _, s := range h.arrived() {
+				if s.Header.Get("Authorization") != "" {
+					t.Errorf("an unsigned request was signed: %v", s.Header)
+				}
+			}
+			if lines := h.lines(); len(lines) != 1 || lines[0].Signature != "none" || lines[0].Identity != "" {
+				t.Errorf("%+v", lines)
+			}
+		})
+	}
+}
+
+func TestHeldBodiesShareABudget(t *testing.T) {
+	h := setup(t, func(o *Options) { o.BodyBufferSum = 100 }, nil)
+	c := call{method: "POST", host: "dynamodb.us-east-1.amazonaws.com", target: "/", service: "dynamodb", keys: clientKeys, at: time.Now(),
+		body:   `{"TableName":"` + strings.Repeat("t", 200) + `"}`,
+		header: http.Header{"Content-Type": {"application/x-amz-json-1.0"}, "X-Amz-Target": {"DynamoDB_20120810.DescribeTable"}}}
+	if res, body := h.send(c, nil); res.StatusCode != 400 || !strings.Contains(body, "ThrottlingException") || len(h.arrived()) != 0 {
+		t.Errorf("%s %s", res.Status, body)
+	}
+	if left := h.pipeline.budget.left.Load(); left != 100 {
+		t.Errorf("%d bytes of the budget are left, not 100", left)
+	}
+}
+
+func TestEndpointModeFindsTheHostFromTheScope(t *testing.T) {
+	h := setup(t, nil, nil)
+	h.front.Config.Handler = h.pipeline.Endpoint()
+	c := call{method: "POST", host: "127.0.0.1:8802", target: "/", service: "sqs", keys: clientKeys, at: time.Now(), body: `{}`,
+		header: http.Header{"Content-Type": {"application/x-amz-json-1.0"}, "X-Amz-Target": {"AmazonSQS.ListQueues"}}}
+	if res, body := h.send(c, nil); res.StatusCode != 200 {
+		t.Fatalf("%s %s", res.Status, body)
+	}
+	if seen := h.arrived(); len(seen) != 1 || seen[0].Host != "sqs.us-east-1.amazonaws.com" {
+		t.Errorf("%+v", seen)
+	}
+}
