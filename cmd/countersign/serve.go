@@ -70,10 +70,15 @@ func (a *app) serve(ctx context.Context) error {
 		default:
 		}
 	}
+	// Whoever sees the proxy ready must find what to trust.
+	trust, err := a.publishTrust(p.authority.Load(), cfg)
+	if err != nil {
+		return errors.Join(err, p.shutdown(ctx))
+	}
 	if err := p.listen(ctx, fail); err != nil {
 		return errors.Join(err, p.shutdown(ctx))
 	}
-	if err := a.announce(p); err != nil {
+	if err := a.announce(p, trust); err != nil {
 		return errors.Join(err, p.shutdown(ctx))
 	}
 
@@ -245,12 +250,8 @@ func needRestart(before, after *config.Config) []string {
 
 // announce says what users need to know: where the proxy is, how it is trusted,
 // and, to a terminal, keys that are ready to paste.
-func (a *app) announce(p *proxy) error {
+func (a *app) announce(p *proxy, trust trustFiles) error {
 	e := p.engine.Load()
-	trust, err := a.publishTrust(p.authority.Load(), e.cfg)
-	if err != nil {
-		return err
-	}
 	fields := []zap.Field{zap.String("proxy", p.addresses.proxy), zap.String("admin", p.addresses.admin), zap.String("ca_bundle", trust.Bundle),
 		zap.Strings("roles", e.grants.order)}
 	if p.addresses.endpoint != "" {
