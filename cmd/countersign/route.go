@@ -159,7 +159,7 @@ func sourceCredentials(ctx context.Context, cfg *config.Config, transport http.R
 
 func sourceConfig(ctx context.Context, cfg *config.Config, transport http.RoundTripper) (aws.Config, error) {
 	options := []func(*awsconfig.LoadOptions) error{
-		awsconfig.WithHTTPClient(&http.Client{Transport: transport}),
+		awsconfig.WithHTTPClient(sdkClient{&http.Client{Transport: transport}}),
 		awsconfig.WithDefaultRegion(cfg.Source.Region),
 	}
 	if cfg.Source.Profile != "" {
@@ -167,3 +167,11 @@ func sourceConfig(ctx context.Context, cfg *config.Config, transport http.RoundT
 	}
 	return awsconfig.LoadDefaultConfig(ctx, options...)
 }
+
+// sdkClient is an HTTP client that the SDK accepts where AWS_CA_BUNDLE is set:
+// it insists on adding the bundle itself. The transport trusts that already
+// (ca.EnvironmentRoots), so there is nothing left to add.
+type sdkClient struct{ *http.Client }
+
+// WithTransportOptions implements what the SDK's resolveCustomCABundle asks for.
+func (c sdkClient) WithTransportOptions(...func(*http.Transport)) aws.HTTPClient { return c }
