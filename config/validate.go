@@ -49,13 +49,15 @@ var (
 		"a name on one line")
 	checkRegion = matching(regexp.MustCompile(`^[a-z]{2,5}(-[a-z]+)+-[0-9]{1,2}$`),
 		"a region such as eu-central-1")
+	checkRegions = matching(regexp.MustCompile(`^[a-z0-9*?]+(-[a-z0-9*?]+)*$`),
+		"a region such as eu-central-1, in which * and ? may stand")
 	checkService = matching(regexp.MustCompile(`^[a-z0-9]([a-z0-9-]*[a-z0-9])?$`),
 		"a service such as s3 or dynamodb, in lower case")
 	externalID     = regexp.MustCompile(`^[\w+=,.@:/-]+$`)
 	checkPolicyARN = matching(regexp.MustCompile(`^arn:aws[a-z-]*:iam::(aws|[0-9]{12}):policy/[\w+=,.@/-]+$`),
 		"the ARN of a managed policy, such as arn:aws:iam::aws:policy/ReadOnlyAccess")
-	checkRolePattern = matching(regexp.MustCompile(`^(\*|arn:(aws[a-z-]*|\*):iam::[0-9*?]{1,12}:role/[\w+=,.@/*?-]+)$`),
-		"the ARN of a role, in which * and ? may stand, such as arn:aws:iam::*:role/Deploy-*")
+	checkRolePattern = matching(regexp.MustCompile(`^arn:(aws[a-z-]*|\*):iam::([0-9]{12}|[0-9*?]{1,12}):(role/[\w+=,.@/*?-]+|root)$`),
+		"the ARN of a role, or of an account's root, in which * and ? may stand, such as arn:aws:iam::*:role/Deploy-*")
 	checkCall = matching(regexp.MustCompile(`^[a-z0-9][a-z0-9-]*:[A-Z][A-Za-z0-9]+$`),
 		"service:Operation, such as codepipeline:PollForJobs")
 	checkMethod = matching(regexp.MustCompile(`^[A-Z]{1,20}$`),
