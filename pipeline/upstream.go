@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"net"
 	"net/http"
 	"net/url"
@@ -123,14 +124,7 @@ func orDuration(d, standard time.Duration) time.Duration {
 
 // RoundTrip implements http.RoundTripper.
 func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
-	name, _ := splitPort(r.URL.Host)
-	w := t.direct
-	for _, o := range t.overrides {
-		if o.match(strings.ToLower(name)) {
-			w = o.way
-			break
-		}
-	}
+	w := t.wayTo(r.URL.Host)
 	if w.plain {
 		out := *r
 		u := *r.URL
@@ -142,6 +136,49 @@ func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 		return w.h2.RoundTrip(r)
 	}
 	return w.h1.RoundTrip(r)
+}
+
+func (t *Transport) wayTo(authority string) way {
+	name, _ := splitPort(authority)
+	for _, o := range t.overrides {
+		if o.match(strings.ToLower(name)) {
+			return o.way
+		}
+	}
+	return t.direct
+}
+
+// Configure makes another transport take the same ways, for clients that insist
+// on an http.Transport of their own, as the AWS SDK's do where AWS_CA_BUNDLE is
+// set. It speaks HTTP/1.1 only.
+func (t *Transport) Configure(other *http.Transport) {
+	other.Proxy = func(r *http.Request) (*url.URL, error) {
+		if w := t.wayTo(r.URL.Host); w.h1.Proxy != nil {
+			return w.h1.Proxy(r)
+		}
+		return nil, nil
+	}
+	other.DialContext = t.direct.h1.DialContext
+	other.TLSClientConfig = t.direct.h1.TLSClientConfig.Clone() // of connections through a proxy
+	if roots := other.TLSClientConfig.RootCAs; roots != nil {
+		other.TLSClientConfig.RootCAs = roots.Clone() // the SDK adds to it
+	}
+	other.DialTLSContext = func(ctx context.Context, network, address string) (net.Conn, error) {
+		w := t.wayTo(address)
+		conn, err := w.h1.DialContext(ctx, network, address)
+		if err != nil || w.plain {
+			return conn, err
+		}
+		config := w.h1.TLSClientConfig.Clone()
+		config.ServerName, _ = splitPort(address)
+		secure := tls.Client(conn, config)
+		ctx, cancel := context.WithTimeout(ctx, w.h1.TLSHandshakeTimeout)
+		defer cancel()
+		if err := secure.HandshakeContext(ctx); err != nil {
+			return nil, errors.Join(err, conn.Close())
+		}
+		return secure, nil
+	}
 }
 
 // CloseIdleConnections closes connections that no request uses.

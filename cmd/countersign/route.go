@@ -10,6 +10,7 @@ import (
 	"os"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	awsconfig "github.com/aws/aws-sdk-go-v2/config"
 	"golang.org/x/net/http/httpproxy"
 
@@ -147,7 +148,7 @@ func tunnelProxy(setting string) func(*url.URL) (*url.URL, error) { return proxy
 
 // sourceCredentials finds the proxy's own AWS credentials by the SDK's default
 // chain: environment, profile, SSO, web identity, container, machine.
-func sourceCredentials(ctx context.Context, cfg *config.Config, transport http.RoundTripper) aws.CredentialsProvider {
+func sourceCredentials(ctx context.Context, cfg *config.Config, transport *pipeline.Transport) aws.CredentialsProvider {
 	c, err := sourceConfig(ctx, cfg, transport)
 	if err != nil {
 		// Every use of them says why. A proxy that does not start explains
@@ -157,9 +158,13 @@ func sourceCredentials(ctx context.Context, cfg *config.Config, transport http.R
 	return c.Credentials
 }
 
-func sourceConfig(ctx context.Context, cfg *config.Config, transport http.RoundTripper) (aws.Config, error) {
+func sourceConfig(ctx context.Context, cfg *config.Config, transport *pipeline.Transport) (aws.Config, error) {
+	client := awshttp.NewBuildableClient()
+	if transport != nil {
+		client = client.WithTransportOptions(transport.Configure)
+	}
 	options := []func(*awsconfig.LoadOptions) error{
-		awsconfig.WithHTTPClient(sdkClient{&http.Client{Transport: transport}}),
+		awsconfig.WithHTTPClient(client),
 		awsconfig.WithDefaultRegion(cfg.Source.Region),
 	}
 	if cfg.Source.Profile != "" {
@@ -167,11 +172,3 @@ func sourceConfig(ctx context.Context, cfg *config.Config, transport http.RoundT
 	}
 	return awsconfig.LoadDefaultConfig(ctx, options...)
 }
-
-// sdkClient is an HTTP client that the SDK accepts where AWS_CA_BUNDLE is set:
-// it insists on adding the bundle itself. The transport trusts that already
-// (ca.EnvironmentRoots), so there is nothing left to add.
-type sdkClient struct{ *http.Client }
-
-// WithTransportOptions implements what the SDK's resolveCustomCABundle asks for.
-func (c sdkClient) WithTransportOptions(...func(*http.Transport)) aws.HTTPClient { return c }
