@@ -201,7 +201,7 @@ func (rq *request) get(at member) ([]string, state) {
 				}
 			}
 		case 'h':
-			v := rq.r.Header.Values(w.path)
+			v := rq.head.Values(w.path)
 			if len(v) == 1 {
 				values, st = append(values, v[0]), max(st, present)
 			} else if len(v) > 1 {

@@ -1,6 +1,8 @@
 package awsapi
 
 import (
+	"errors"
+	"net/http"
 	"slices"
 	"strings"
 	"sync"
@@ -81,4 +83,29 @@ func EndpointsFor(service, region string) []string {
 		out = append(out, name)
 	}
 	return out
+}
+
+// EndpointForRequest returns the endpoint that a request with a credential
+// scope of this signing name and region was meant for, when it came in under
+// another host name. Where several endpoints share the signing name it is the
+// one that has the request's operation.
+func EndpointForRequest(service, region string, r *http.Request) (string, bool) {
+	names := EndpointsFor(service, region)
+	for _, name := range names {
+		h, verdict := LookupHost(name)
+		if verdict != HostAPI {
+			continue
+		}
+		rq, err := readHead(h, r)
+		if err != nil {
+			continue
+		}
+		if _, err := rq.operations(); err == nil || errors.Is(err, errNoBody) {
+			return name, true
+		}
+	}
+	if len(names) == 0 {
+		return "", false
+	}
+	return names[0], true
 }

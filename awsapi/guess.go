@@ -60,9 +60,14 @@ func mightHandOutKeys(in Input) bool {
 	}
 	unreadable := err != nil
 	for k, v := range query {
-		if strings.EqualFold(strings.TrimSpace(k), "action") {
+		switch k = strings.TrimSpace(k); {
+		case strings.EqualFold(k, "action"):
 			for _, a := range v {
 				hint(strings.TrimSpace(a))
+			}
+		case strings.EqualFold(k, "x-amz-target"):
+			for _, t := range v {
+				hint(t[strings.LastIndexByte(t, '.')+1:])
 			}
 		}
 	}

@@ -1,6 +1,7 @@
 package awsapi
 
 import (
+	"net/http"
 	"reflect"
 	"strings"
 	"testing"
@@ -238,6 +239,28 @@ func TestEndpointForLeadsBackToTheService(t *testing.T) {
 			if h, v := LookupHost(name); v != HostAPI || !h.Accepts(service, "us-east-1") {
 				t.Errorf("EndpointsFor(%s) has %s, which is %+v", service, name, h)
 			}
+		}
+	}
+}
+
+func TestEndpointForRequestAsksWhichHasTheOperation(t *testing.T) {
+	for _, c := range []struct{ service, method, target, amzTarget, want string }{
+		{"sagemaker", "POST", "/endpoints/e/invocations", "", "runtime.sagemaker.us-east-1.amazonaws.com"},
+		{"sagemaker", "POST", "/", "SageMaker.ListModels", "api.sagemaker.us-east-1.amazonaws.com"},
+		{"dynamodb", "POST", "/", "DynamoDB_20120810.GetItem", "dynamodb.us-east-1.amazonaws.com"},
+		{"dynamodb", "POST", "/", "DynamoDBStreams_20120810.GetRecords", "streams.dynamodb.us-east-1.amazonaws.com"},
+		{"s3", "GET", "/v20180820/jobs", "", "s3.us-east-1.amazonaws.com"}, // a bucket may have that name
+		{"s3", "GET", "/bucket/key", "", "s3.us-east-1.amazonaws.com"},
+		{"sts", "POST", "/", "", "sts.us-east-1.amazonaws.com"},
+		{"nothing", "POST", "/", "", ""},
+	} {
+		r := &http.Request{Method: c.method, RequestURI: c.target, Header: http.Header{}}
+		if c.amzTarget != "" {
+			r.Header.Set("X-Amz-Target", c.amzTarget)
+			r.Header.Set("Content-Type", "application/x-amz-json-1.1")
+		}
+		if got, ok := EndpointForRequest(c.service, "us-east-1", r); got != c.want || ok != (c.want != "") {
+			t.Errorf("%+v: got %q", c, got)
 		}
 	}
 }

@@ -99,10 +99,16 @@ type request struct {
 	found    *found // what the operation's plan found in the body
 	kind     byte   // of the body: j, f or x
 	labels   map[string]string
+	head     http.Header // the headers; for S3 with those that a presigned URL carries as parameters
 }
 
 func readHead(h Host, r *http.Request) (*request, error) {
-	rq := &request{h: h, r: r}
+	rq := &request{h: h, r: r, head: r.Header}
+	for _, name := range [...]string{"X-Http-Method-Override", "X-Http-Method", "X-Method-Override"} {
+		if len(r.Header.Values(name)) > 0 {
+			return nil, fmt.Errorf("the header %s asks for another method", name)
+		}
+	}
 	target := r.RequestURI
 	if target == "" && r.URL != nil { // a request that was made here rather than received
 		target = r.URL.RequestURI()
@@ -146,6 +152,9 @@ func (rq *request) operations() ([]match, error) {
 	action := false
 	for _, p := range rq.query.pairs {
 		action = action || strings.EqualFold(p.key, "Action")
+		if strings.EqualFold(p.key, "X-Amz-Target") {
+			return nil, errors.New("the query string has X-Amz-Target")
+		}
 	}
 	switch {
 	case len(smithy) > 0:

@@ -8,22 +8,21 @@ type partition struct {
 	dns      string // suffix of IPv4 names
 	dual     string // suffix of dual-stack names
 	prefixes []string
-	global   string // region that signs for services without regions
 }
 
-// The partitions, from the SDKs' partitions.json. The generator fails when that
-// file holds one that is not here. A region belongs to the partition whose
+// The partitions, from the SDKs' partitions.json. A test fails when the
+// host table names one that is not here. A region belongs to the partition whose
 // prefix, followed by a direction and a number, is its name; thus regions that
 // open after this list was made are known too.
 var partitions = []partition{
-	{"aws", "amazonaws.com", "api.aws", []string{"us", "eu", "ap", "sa", "ca", "me", "af", "il", "mx"}, "us-east-1"},
-	{"aws-cn", "amazonaws.com.cn", "api.amazonwebservices.com.cn", []string{"cn"}, "cn-northwest-1"},
-	{"aws-eusc", "amazonaws.eu", "api.amazonwebservices.eu", []string{"eusc-de"}, "eusc-de-east-1"},
-	{"aws-iso", "c2s.ic.gov", "api.aws.ic.gov", []string{"us-iso"}, "us-iso-east-1"},
-	{"aws-iso-b", "sc2s.sgov.gov", "api.aws.scloud", []string{"us-isob"}, "us-isob-east-1"},
-	{"aws-iso-e", "cloud.adc-e.uk", "api.cloud-aws.adc-e.uk", []string{"eu-isoe"}, "eu-isoe-west-1"},
-	{"aws-iso-f", "csp.hci.ic.gov", "api.aws.hci.ic.gov", []string{"us-isof"}, "us-isof-south-1"},
-	{"aws-us-gov", "amazonaws.com", "api.aws", []string{"us-gov"}, "us-gov-west-1"},
+	{"aws", "amazonaws.com", "api.aws", []string{"us", "eu", "ap", "sa", "ca", "me", "af", "il", "mx"}},
+	{"aws-cn", "amazonaws.com.cn", "api.amazonwebservices.com.cn", []string{"cn"}},
+	{"aws-eusc", "amazonaws.eu", "api.amazonwebservices.eu", []string{"eusc-de"}},
+	{"aws-iso", "c2s.ic.gov", "api.aws.ic.gov", []string{"us-iso"}},
+	{"aws-iso-b", "sc2s.sgov.gov", "api.aws.scloud", []string{"us-isob"}},
+	{"aws-iso-e", "cloud.adc-e.uk", "api.cloud-aws.adc-e.uk", []string{"eu-isoe"}},
+	{"aws-iso-f", "csp.hci.ic.gov", "api.aws.hci.ic.gov", []string{"us-isof"}},
+	{"aws-us-gov", "amazonaws.com", "api.aws", []string{"us-gov"}},
 }
 
 // PartitionOf returns the partition that a region belongs to.

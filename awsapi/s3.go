@@ -57,6 +57,7 @@ func (rq *request) s3Operations() ([]match, error) {
 	if len(rq.r.Header.Values("X-Amz-Target")) > 0 {
 		return nil, errors.New("the request has X-Amz-Target, which S3 does not know")
 	}
+	rq.s3Head()
 	t, err := rq.s3TargetOf()
 	if err != nil {
 		return nil, err
@@ -81,7 +82,7 @@ func (rq *request) s3Operations() ([]match, error) {
 			return (f.op.name == "ListDirectoryBuckets") != (rq.h.Service == "s3express")
 		})
 	}
-	left, conflict := choose(found, rq.query, func(name string) bool { return len(rq.r.Header.Values(name)) > 0 })
+	left, conflict := choose(found, rq.query, func(name string) bool { return len(rq.head.Values(name)) > 0 })
 	if conflict != "" {
 		return nil, fmt.Errorf("the sub-resource %q selects another operation", conflict)
 	}
@@ -98,6 +99,28 @@ func (rq *request) s3Operations() ([]match, error) {
 		return nil, err
 	}
 	return []match{op}, nil
+}
+
+// s3Head adds the headers that a request carries as query parameters: SDKs
+// move them there when they presign, and S3 takes them from either place.
+func (rq *request) s3Head() {
+	cloned := false
+	for _, p := range rq.query.pairs {
+		name := http.CanonicalHeaderKey(p.key)
+		if !strings.HasPrefix(name, "X-Amz-") || s3Presigning[name] {
+			continue
+		}
+		if !cloned {
+			rq.head, cloned = rq.r.Header.Clone(), true
+		}
+		rq.head.Add(name, p.value)
+	}
+}
+
+// s3Presigning are the parameters of a presigned URL that are of its signature.
+var s3Presigning = map[string]bool{
+	"X-Amz-Algorithm": true, "X-Amz-Credential": true, "X-Amz-Date": true, "X-Amz-Expires": true, "X-Amz-Signedheaders": true,
+	"X-Amz-Signature": true, "X-Amz-Security-Token": true, "X-Amz-Region-Set": true, "X-Amz-S3session-Token": true,
 }
 
 // s3Query refuses a query key that would select another operation, or that S3

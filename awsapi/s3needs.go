@@ -127,7 +127,7 @@ func (rq *request) describeS3(c *Call, m match) error {
 	}
 	arn, open := s3Resource(c, rq.h, t.bucket, t.key)
 	version, _ := rq.query.get("versionId")
-	has := func(header string) bool { return len(rq.r.Header.Values(header)) > 0 }
+	has := func(header string) bool { return len(rq.head.Values(header)) > 0 }
 	add := func(action string) { addNeeds(c, []Need{s3Need(action, arn, open)}) }
 
 	switch m.op.name {
@@ -192,7 +192,7 @@ func (rq *request) describeS3(c *Call, m match) error {
 		if has("X-Amz-Object-Ownership") {
 			add("s3:PutBucketOwnershipControls")
 		}
-		if strings.EqualFold(rq.r.Header.Get("X-Amz-Bucket-Object-Lock-Enabled"), "true") {
+		if strings.EqualFold(rq.head.Get("X-Amz-Bucket-Object-Lock-Enabled"), "true") {
 			add("s3:PutBucketVersioning")
 			add("s3:PutBucketObjectLockConfiguration")
 		}
@@ -206,7 +206,7 @@ func (rq *request) describeS3(c *Call, m match) error {
 			addNeeds(c, []Need{n})
 		}
 	}
-	if strings.EqualFold(rq.r.Header.Get("X-Amz-Bypass-Governance-Retention"), "true") {
+	if strings.EqualFold(rq.head.Get("X-Amz-Bypass-Governance-Retention"), "true") {
 		for _, n := range slices.Clone(c.Needs) {
 			n.Action = "s3:BypassGovernanceRetention"
 			addNeeds(c, []Need{n})
@@ -298,7 +298,7 @@ func (rq *request) s3Deletes(c *Call, op *operation, bucket string) error {
 // s3Source reads the source of a copy: BUCKET/KEY or the ARN of an access
 // point's object, percent-encoded, perhaps with ?versionId=.
 func (rq *request) s3Source(c *Call) (Need, error) {
-	values := rq.r.Header.Values("X-Amz-Copy-Source")
+	values := rq.head.Values("X-Amz-Copy-Source")
 	if len(values) != 1 {
 		return Need{}, errors.New("the copy source is given more than once")
 	}
@@ -333,7 +333,7 @@ func (rq *request) s3Conditions(c *Call, m match) {
 		if strings.HasPrefix(k, "object-lock-") {
 			header = "X-Amz-" + k
 		}
-		if v := rq.r.Header.Values(header); len(v) > 0 {
+		if v := rq.head.Values(header); len(v) > 0 {
 			set(k, v...)
 		}
 	}
@@ -360,7 +360,7 @@ func (rq *request) s3Conditions(c *Call, m match) {
 			}
 		}
 	}
-	if v := rq.r.Header.Values("X-Amz-Tagging"); len(v) > 0 {
+	if v := rq.head.Values("X-Amz-Tagging"); len(v) > 0 {
 		tags, err := parseForm(strings.Join(v, "&"), true)
 		if err != nil {
 			c.UnknownConditions = append(c.UnknownConditions, "s3:requestobjecttag/*", "s3:requestobjecttagkeys")

@@ -196,11 +196,7 @@ func (rq *request) dynamodbAttributes(c *Call, m match, item [][2]string) {
 		}
 	}
 	var names []string
-	add := func(name string) {
-		if !slices.Contains(names, name) {
-			names = append(names, name)
-		}
-	}
+	add := func(name string) { names = append(names, name) }
 	for _, p := range item {
 		add(p[0])
 	}
@@ -240,7 +236,7 @@ func (rq *request) dynamodbAttributes(c *Call, m match, item [][2]string) {
 	}
 	if names != nil {
 		slices.Sort(names)
-		c.Conditions["dynamodb:attributes"] = names
+		c.Conditions["dynamodb:attributes"] = slices.Compact(names)
 	}
 }
 
