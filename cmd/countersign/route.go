@@ -12,6 +12,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	awsconfig "github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/smithy-go/logging"
 	"golang.org/x/net/http/httpproxy"
 
 	"github.com/countersign-proxy/countersign/awsapi"
@@ -165,6 +166,7 @@ func sourceConfig(ctx context.Context, cfg *config.Config, transport *pipeline.T
 	}
 	options := []func(*awsconfig.LoadOptions) error{
 		awsconfig.WithHTTPClient(client),
+		awsconfig.WithLogger(logging.Nop{}), // its warnings go to standard error; failures are explained by whoever needed the credentials
 		awsconfig.WithDefaultRegion(cfg.Source.Region),
 	}
 	if cfg.Source.Profile != "" {
