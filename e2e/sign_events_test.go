@@ -277,19 +277,18 @@ func masked(t *testing.T, frame []byte) string {
 func TestEventStreamsFrameByFrame(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
-		write  func(w *eventWriter, t *testing.T) []byte // after two good events
-		end    bool                                      // the client ends the stream in good order
+		good   []string                                  // after two events
+		then   func(w *eventWriter, t *testing.T) []byte // after those; nil: a good end
 		reason string
 		says   string
 	}{
-		{"whole", func(w *eventWriter, t *testing.T) []byte { return append(w.frame(t, "three"), w.frame(t, "")...) }, true, "", ""},
-		{"wrong signature", func(w *eventWriter, t *testing.T) []byte {
+		{"whole", []string{"three", strings.Repeat("4", 200<<10)}, nil, "", ""},
+		{"wrong signature", nil, func(w *eventWriter, t *testing.T) []byte {
 			w.signer = v4.NewStreamSigner(clientKeys["source"], "transcribe", region, []byte("another signature before this one"))
 			return append(w.frame(t, "three"), w.frame(t, "")...)
-		}, true, "chunk-signature", "signature of an event"},
-		{"altered event", func(w *eventWriter, t *testing.T) []byte {
-			good := w.frame(t, "three")
-			m, err := eventstream.NewDecoder().Decode(bytes.NewReader(good), nil)
+		}, "chunk-signature", "signature of an event"},
+		{"altered event", nil, func(w *eventWriter, t *testing.T) []byte {
+			m, err := eventstream.NewDecoder().Decode(bytes.NewReader(w.frame(t, "three")), nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -299,40 +298,57 @@ func TestEventStreamsFrameByFrame(t *testing.T) {
 				t.Fatal(err)
 			}
 			return out.Bytes()
-		}, true, "chunk-signature", "signature of an event"},
-		{"event left out", func(w *eventWriter, t *testing.T) []byte { w.frame(t, "lost"); return w.frame(t, "") }, true, "chunk-signature", "signature of an event"},
-		{"without its end", func(w *eventWriter, t *testing.T) []byte { return w.frame(t, "three") }, true, "incomplete", "closing event"},
-		{"event over the limit", func(w *eventWriter, t *testing.T) []byte { return w.frame(t, strings.Repeat("x", 300<<10)) }, true, "too-large", "limit"},
+		}, "chunk-signature", "signature of an event"},
+		{"wrong CRC", nil, func(w *eventWriter, t *testing.T) []byte {
+			frame := w.frame(t, "three")
+			frame[len(frame)-1] ^= 1
+			return frame
+		}, "chunk", "CRC"},
+		{"event left out", nil, func(w *eventWriter, t *testing.T) []byte { w.frame(t, "lost"); return w.frame(t, "") }, "chunk-signature", "signature of an event"},
+		{"wrong closing event", nil, func(w *eventWriter, t *testing.T) []byte {
+			w.signer = v4.NewStreamSigner(clientKeys["source"], "transcribe", region, []byte("another signature before this one"))
+			return w.frame(t, "")
+		}, "chunk-signature", "signature of an event"},
+		{"without its end", []string{"three"}, func(*eventWriter, *testing.T) []byte { return nil }, "incomplete", "closing event"},
+		{"cut in an event", nil, func(w *eventWriter, t *testing.T) []byte { return w.frame(t, "three")[:50] }, "incomplete", "middle of an event"},
+		{"event over the limit", nil, func(w *eventWriter, t *testing.T) []byte { return w.frame(t, strings.Repeat("x", 300<<10)) }, "too-large", "limit"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			e := startEvents(t)
 			p := serveStandIn(t, e.standIn, "limits: {event: 256KiB}\n")
 			read, write := io.Pipe()
 			request, w := eventRequest(t, p.clients["source"], read)
-			response := make(chan error, 1)
-			var answer []byte
-			go func() {
-				got, err := p.httpClient(t).Do(request)
-				if err == nil {
-					answer, err = io.ReadAll(got.Body)
-					got.Body.Close()
-				}
-				response <- err
-			}()
-			write.Write(w.frame(t, "one"))
-			write.Write(w.frame(t, "two"))
-			good := len(w.sent)
-			write.Write(tt.write(w, t)) // fails where the stream is cut off first
-			if tt.reason == "" {
-				good = len(w.sent)
+			response, err := p.httpClient(t).Do(request)
+			if err != nil {
+				t.Fatal(err)
 			}
-			if tt.name == "without its end" {
+			defer response.Body.Close()
+			heard := func() string {
+				m, err := eventstream.NewDecoder().Decode(response.Body, nil)
+				if err != nil {
+					return err.Error()
+				}
+				return string(m.Payload)
+			}
+			for _, text := range append([]string{"one", "two"}, tt.good...) {
+				if _, err := write.Write(w.frame(t, text)); err != nil {
+					t.Fatal(err)
+				}
+				if got := heard(); got != text {
+					t.Fatalf("after %q: %q", text, got)
+				}
+			}
+			good := len(w.sent)
+			if tt.then != nil {
+				write.Write(tt.then(w, t)) // fails where the stream is cut off first
+			} else {
 				good++
+				write.Write(w.frame(t, ""))
 			}
 			write.Close()
-			clientErr, serverErr := <-response, <-e.ended
-			if ok := tt.reason == ""; ok != (serverErr == nil) || ok != (clientErr == nil) || e.closed != ok {
-				t.Errorf("client: %v, server: %v, closed in good order: %v", clientErr, serverErr, e.closed)
+			end, serverErr := heard(), <-e.ended
+			if ok := tt.reason == ""; ok != (serverErr == nil) || ok != (end == lastWord) || e.closed != ok {
+				t.Errorf("client: %v, server: %v, closed in good order: %v", end, serverErr, e.closed)
 			}
 			if len(e.frames) != good {
 				t.Fatalf("%d events arrived, want %d", len(e.frames), good)
@@ -347,9 +363,6 @@ func TestEventStreamsFrameByFrame(t *testing.T) {
 				headers = append(headers, [2]string{name, values[0]})
 			}
 			sameMeaning(t, "POST", "/stream-transcription", headers, e.heads[0], "user-agent", "accept-encoding")
-			if tt.reason == "" && !bytes.HasSuffix(answer[:len(answer)-4], []byte(lastWord)) {
-				t.Errorf("the last word did not come: %q", answer)
-			}
 			line := waitForAudit(t, p.audit, 1)[0]
 			if line.Signature != "header-events" || line.Operation != "StartStreamTranscription" || (tt.reason != "") != (line.Decision == "deny") ||
 				tt.reason != "" && line.Reason != tt.reason || !strings.Contains(line.Error, tt.says) {
