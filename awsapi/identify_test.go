@@ -7,6 +7,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -306,4 +307,29 @@ func TestTablesStaySmall(t *testing.T) {
 	if total > 3<<19 {
 		t.Errorf("the tables take %d bytes, more than 1.5 MiB", total)
 	}
+}
+
+func TestIdentifyIsSafeForConcurrentUse(t *testing.T) {
+	in := []Input{
+		input(t, ddbHost, json11("DynamoDB_20120810.BatchWriteItem"), `{"RequestItems":{"a":[]}}`),
+		input(t, "POST bucket.s3.us-east-1.amazonaws.com/?delete", nil, "<Delete><Object><Key>a</Key></Object></Delete>"),
+		input(t, "POST ec2.us-east-1.amazonaws.com/", formHeader, "Action=TerminateInstances&Version=2016-11-15&InstanceId.1=i-1"),
+		input(t, "GET lambda.us-east-1.amazonaws.com/2015-03-31/functions/f", nil, ""),
+	}
+	want := make([]string, len(in))
+	for i := range in {
+		want[i] = needsOf(Identify(in[i]))
+	}
+	models.m.Clear() // so that the models are parsed by several at once
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			for i := range in {
+				if got := needsOf(Identify(in[i])); got != want[i] {
+					t.Errorf("got %s, want %s", got, want[i])
+				}
+			}
+		})
+	}
+	wg.Wait()
 }
