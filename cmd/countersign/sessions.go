@@ -149,7 +149,8 @@ func adminToken(cfg *config.Config) (string, error) {
 	var b [32]byte
 	_, _ = rand.Read(b[:]) // never fails: crypto/rand crashes the program instead
 	token := hex.EncodeToString(b[:])
-	return token, ca.WriteFile(path, []byte(token+"\n"), 0o600)
+	// Without a newline: SDKs send the file as it is, and refuse one that has any.
+	return token, ca.WriteFile(path, []byte(token), 0o600)
 }
 
 // withToken lets only those through who hold the secret.
