@@ -189,10 +189,13 @@ func (s *Server) tooMany(w http.ResponseWriter, r *http.Request, operation strin
 }
 
 // prepare makes a sign-in for somebody and records it, whatever comes of it.
-func (s *Server) prepare(r *http.Request, p *person, role, destination, region string) (Login, int, error) {
+func (s *Server) prepare(ctx context.Context, r *http.Request, p *person, role, destination, region string) (Login, int, error) {
 	began := s.opt.Now()
-	ctx, cancel := context.WithTimeout(r.Context(), openTimeout)
+	ctx, cancel := context.WithTimeout(ctx, openTimeout)
 	defer cancel()
+	if role == "" && len(p.Roles) > 0 {
+		role = p.Roles[0]
+	}
 	pending, err := s.reserve(ctx)
 	if err != nil {
 		return Login{}, http.StatusServiceUnavailable, err
@@ -222,43 +225,42 @@ func (s *Server) prepare(r *http.Request, p *person, role, destination, region s
 	return login, e.status, err
 }
 
+// signInAs prepares a sign-in of somebody who may use the role.
 func (s *Server) signInAs(ctx context.Context, p *person, name, destination, region string) (Login, error) {
 	if !s.limits.opening(p.Name) {
 		return Login{}, &Error{Kind: KindRate, Message: "Too many sign-ins in a short time. Wait a little, and try again."}
 	}
 	state := s.opt.Current()
-	return SignInAs(ctx, state, p.Identity, name, destination, region, s.issuer())
-}
-
-// SignInAs prepares a sign-in of an identity, if it may use the role. name "" is its
-// default role. Errors are of type *[Error], or the context's.
-func SignInAs(ctx context.Context, state State, who identity.Identity, name, destination, region, issuer string) (Login, error) {
-	if name == "" && len(who.Roles) > 0 {
-		name = who.Roles[0]
-	}
 	role, ok := state.role(name)
-	if !ok || !who.HasRole(name) {
-		return Login{}, &Error{Kind: KindNotGranted, Message: fmt.Sprintf("%q may not use a role %.80q.", who.Name, name)}
+	if !ok || !p.HasRole(name) {
+		return Login{}, &Error{Kind: KindNotGranted, Message: fmt.Sprintf("%q may not use a role %.80q.", p.Name, name)}
 	}
 	req := Request{
-		Principal: rolesession.Principal{Name: who.Name, Attributes: who.Attributes},
-		Role:      role, Destination: destination, Region: region, Issuer: issuer,
+		Principal: rolesession.Principal{Name: p.Name, Attributes: p.Attributes},
+		Role:      role, Destination: destination, Region: region, Issuer: s.issuer(),
 	}
-	if who.Boundary != "" {
-		boundary, ok := state.Boundaries[who.Boundary]
+	if p.Boundary != "" {
+		boundary, ok := state.Boundaries[p.Boundary]
 		if !ok {
-			return Login{}, &Error{Kind: KindLimits, Message: fmt.Sprintf("The boundary of %q was not loaded, so nobody is signed in without it.", who.Name)}
+			return Login{}, &Error{Kind: KindLimits, Message: fmt.Sprintf("The boundary of %q was not loaded, so nobody is signed in without it.", p.Name)}
 		}
 		req.Boundary = &boundary
 	}
 	return state.Federation.SignIn(ctx, req)
 }
 
+// SignIn prepares a sign-in without a browser's request, and records it. The caller
+// has made sure of the identity. Errors are of type *[Error], or the context's.
+func (s *Server) SignIn(ctx context.Context, who identity.Identity, role, destination, region string) (Login, error) {
+	login, _, err := s.prepare(ctx, nil, &person{Identity: who}, role, destination, region)
+	return login, err
+}
+
 // open sends the browser to AWS, signed in.
 func (s *Server) open(w http.ResponseWriter, r *http.Request, p *person) {
 	form := r.PostForm
 	destination := cmp.Or(strings.TrimSpace(form.Get("address")), form.Get("destination"))
-	login, status, err := s.prepare(r, p, form.Get("role"), destination, strings.TrimSpace(form.Get("region")))
+	login, status, err := s.prepare(r.Context(), r, p, form.Get("role"), destination, strings.TrimSpace(form.Get("region")))
 	if err != nil {
 		s.fail(w, status, p, "The console cannot be opened", err.Error())
 		return
@@ -319,7 +321,7 @@ func (s *Server) apiOpen(w http.ResponseWriter, r *http.Request) {
 		answer(http.StatusUnauthorized, Opened{Error: "The proxy does not accept this command's ticket. Do both use the same configuration and state directory?"})
 		return
 	}
-	login, status, err := s.prepare(r, p, r.PostForm.Get("role"), r.PostForm.Get("destination"), r.PostForm.Get("region"))
+	login, status, err := s.prepare(r.Context(), r, p, r.PostForm.Get("role"), r.PostForm.Get("destination"), r.PostForm.Get("region"))
 	if err != nil {
 		answer(status, Opened{Error: err.Error()})
 		return

@@ -19,7 +19,6 @@ type entry struct {
 	operation string  // SignIn, Credentials, Link, Login, SignOut, Form
 	role      string
 	login     *Login // of a sign-in that was prepared
-	region    string
 	resource  string
 	reason    string // of what was done
 	deny      string // reason why not; "": done
@@ -36,13 +35,15 @@ func newRequestID() string {
 	return t[:8] + "-" + t[8:12] + "-" + t[12:16] + "-" + t[16:20] + "-" + t[20:]
 }
 
-// line is the audit line of what happened. Sign-in URLs, tokens, and what an address
+// line is the audit line of what happened; r is nil where it was the command line. Sign-in URLs, tokens, and what an address
 // holds beside its path have no place in it.
 func (s *Server) line(r *http.Request, began time.Time, e entry) audit.Entry {
 	a := audit.Entry{
-		Time: began.UTC(), RequestID: newRequestID(), Identity: e.identity, Role: e.role, Client: r.RemoteAddr, Method: r.Method,
-		Host: r.Host, Service: "console", Region: e.region, Operation: e.operation, Decision: audit.Allow, Reason: e.reason,
-		Status: e.status, Duration: s.opt.Now().Sub(began),
+		Time: began.UTC(), RequestID: newRequestID(), Identity: e.identity, Role: e.role,
+		Service: "console", Operation: e.operation, Decision: audit.Allow, Reason: e.reason, Duration: s.opt.Now().Sub(began),
+	}
+	if r != nil {
+		a.Client, a.Method, a.Host, a.Status = r.RemoteAddr, r.Method, r.Host, e.status
 	}
 	if e.who != nil {
 		a.Identity, a.AccessKeyID = e.who.Name, e.who.ID

@@ -45,13 +45,13 @@ func (s State) role(name string) (Role, bool) {
 	return Role{}, false
 }
 
-// Options of a Server. Current, Audit and Base are required.
+// Options of a Server. Current and Audit are required.
 type Options struct {
 	// Current is asked at each request, so that a reload takes effect.
 	Current func() State
 	Audit   *audit.Log
 	// Base is how people reach the listener, such as http://127.0.0.1:8801. It is not
-	// taken from requests.
+	// taken from requests. "": there is no page, only SignIn.
 	Base string
 	// Local says that the listener is on loopback: one-time links sign in (unless OIDC
 	// is set), and the command line may ask for sign-ins.
@@ -112,7 +112,7 @@ func NewServer(opt Options) (*Server, error) {
 		return nil, errors.New("console: Options.Current and Options.Audit are needed")
 	}
 	base, err := url.Parse(opt.Base)
-	if err != nil || base.Host == "" || base.Scheme != "http" && base.Scheme != "https" || strings.Trim(base.Path, "/") != "" || base.User != nil {
+	if opt.Base != "" && (err != nil || base.Host == "" || base.Scheme != "http" && base.Scheme != "https" || strings.Trim(base.Path, "/") != "" || base.User != nil) {
 		return nil, fmt.Errorf("console: %q is not how people reach the page; expected such as http://127.0.0.1:8801", opt.Base)
 	}
 	opt.Life = cmp.Or(opt.Life, DefaultLifetime)
@@ -243,8 +243,13 @@ func (s *Server) back(w http.ResponseWriter, _ *http.Request) {
 	s.render(w, http.StatusOK, "message.html", view{Title: "Back from the AWS console", Refresh: "/console/", Data: "Your roles are on the next page."})
 }
 
-// issuer is the address that the AWS console leads back to.
-func (s *Server) issuer() string { return s.base.String() + "/console/back" }
+// issuer is the address that the AWS console leads back to; "": there is none.
+func (s *Server) issuer() string {
+	if s.base.Host == "" {
+		return ""
+	}
+	return s.base.String() + "/console/back"
+}
 
 // remember keeps a console session for the person's list.
 func (s *Server) remember(o opened) {
