@@ -4,6 +4,7 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -151,5 +152,47 @@ func TestEveryReasonIsExplained(t *testing.T) {
 		if _, ok := found[reason]; !ok && !slices.Contains(known, reason) {
 			t.Errorf("docs/errors.md explains %q, which nothing says", reason)
 		}
+	}
+}
+
+// The tests that the page of security leans on exist.
+func TestPromisesNameTestsThatExist(t *testing.T) {
+	exist := map[string]bool{}
+	err := filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || !strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		f, err := parser.ParseFile(token.NewFileSet(), path, nil, 0)
+		if err != nil {
+			return err
+		}
+		for _, decl := range f.Decls {
+			if fn, ok := decl.(*ast.FuncDecl); ok && fn.Recv == nil {
+				exist[fn.Name.Name] = true
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	page, err := os.ReadFile("docs/security.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, promises, _ := strings.Cut(string(page), "<!-- promises:")
+	promises, _, _ = strings.Cut(promises, "<!-- end of promises -->")
+	n := 0
+	for _, name := range words(promises) {
+		if !strings.HasPrefix(name, "Test") {
+			continue
+		}
+		n++
+		if !exist[name] {
+			t.Errorf("docs/security.md leans on %s, which does not exist", name)
+		}
+	}
+	if n < 20 {
+		t.Errorf("only %d tests are named", n)
 	}
 }

@@ -1,0 +1,65 @@
+package main
+
+import (
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+// Every command has a section in docs/commands.md that names all of its flags
+// and no others.
+func TestCommandsAreOnThePage(t *testing.T) {
+	text, err := os.ReadFile("../../docs/commands.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	sections := map[string]string{}
+	for part := range strings.SplitSeq(string(text), "\n## ") {
+		name, body, _ := strings.Cut(part, "\n")
+		sections[name] = body
+	}
+	root := newRoot(&app{getenv: in(nil)})
+	shared := []string{"help"}
+	root.PersistentFlags().VisitAll(func(f *pflag.Flag) { shared = append(shared, f.Name) })
+	flag := regexp.MustCompile("--([a-z][a-z-]*)")
+	var commands []string
+	for _, c := range root.Commands() {
+		if c.Name() == "help" || c.Name() == "completion" {
+			continue
+		}
+		commands = append(commands, c.Name())
+		body, ok := sections[c.Name()]
+		if !ok {
+			t.Errorf("docs/commands.md has no section ## %s", c.Name())
+			continue
+		}
+		known := slices.Clone(shared)
+		all := append([]*cobra.Command{c}, c.Commands()...)
+		for _, c := range all {
+			c.Flags().VisitAll(func(f *pflag.Flag) {
+				known = append(known, f.Name)
+				if !slices.Contains(shared, f.Name) && !strings.Contains(body, "--"+f.Name) {
+					t.Errorf("docs/commands.md does not name --%s of %s", f.Name, c.CommandPath())
+				}
+			})
+			if c.HasParent() && !strings.Contains(body, c.CommandPath()) {
+				t.Errorf("docs/commands.md does not show %s", c.CommandPath())
+			}
+		}
+		for _, m := range flag.FindAllStringSubmatch(body, -1) {
+			if !slices.Contains(known, m[1]) {
+				t.Errorf("docs/commands.md names --%s under %s, which has no such flag", m[1], c.Name())
+			}
+		}
+	}
+	for name := range sections {
+		if !strings.Contains(name, " ") && !strings.HasPrefix(name, "#") && !slices.Contains(commands, name) {
+			t.Errorf("docs/commands.md describes %s, which does not exist", name)
+		}
+	}
+}
