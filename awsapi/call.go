@@ -51,7 +51,8 @@ type Need struct {
 	// id of an instance that is yet to be made, the path of a role. A Deny that
 	// overlaps with one of them may apply. Where ResourceUnknown is set, the
 	// unknown resources are all within them (if there are any), so that an Allow
-	// which covers each of them whole covers the need.
+	// which covers each of them whole covers the need; "*" among them means that
+	// nothing is known of some resource.
 	Patterns []string
 	// Conditions are values that hold for this need alone (such as iam:PassedToService);
 	// they win over those of the call. Keys are lower-case.

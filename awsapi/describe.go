@@ -158,6 +158,9 @@ func addNeeds(c *Call, needs []Need) {
 			continue
 		}
 		have := &c.Needs[i]
+		if have.unbounded() || n.unbounded() {
+			have.ResourceUnknown, have.Patterns = true, append(slices.Clip(have.Patterns), "*")
+		}
 		have.ResourceUnknown = have.ResourceUnknown || n.ResourceUnknown
 		for _, r := range n.Resources {
 			if !slices.Contains(have.Resources, r) {
@@ -169,6 +172,18 @@ func addNeeds(c *Call, needs []Need) {
 				have.Patterns = append(have.Patterns, p)
 			}
 		}
+	}
+}
+
+// unbounded reports whether nothing at all is known of some resources.
+func (n *Need) unbounded() bool { return n.ResourceUnknown && len(n.Patterns) == 0 }
+
+// open adds a resource that lies within a pattern; "*" for one of which nothing
+// is known.
+func (n *Need) open(pattern string) {
+	n.ResourceUnknown = true
+	if !slices.Contains(n.Patterns, pattern) {
+		n.Patterns = append(n.Patterns, pattern)
 	}
 }
 
@@ -237,8 +252,7 @@ func (rq *request) need(c *Call, m *model, spec needSpec) Need {
 	}
 	for _, arn := range whole {
 		if !slices.Contains(n.Resources, arn) { // of no type that the action is known to apply to
-			n.ResourceUnknown, n.Patterns = true, nil
-			return n
+			n.open("*")
 		}
 	}
 	if len(n.Resources) == 0 && !n.ResourceUnknown {
@@ -255,136 +269,110 @@ func (rq *request) need(c *Call, m *model, spec needSpec) Need {
 	return n
 }
 
-// resources adds the resources of one type.
+// resources adds the resources of one type. What is missing is open within the
+// type; what is there and cannot be read may be anything, also in another account.
 func (rq *request) resources(c *Call, n *Need, arn arnTemplate, t typeSpec, whole *[]string) {
-	unknown := func(value func(string) (string, bool)) {
-		pattern, _ := arn.fill(c, value)
-		n.ResourceUnknown = true
-		n.Patterns = append(n.Patterns, pattern)
-	}
-	nothing := func(string) (string, bool) { return "", false }
 	any := false
 	for _, a := range t.alternatives {
-		if a.whole != nil {
-			values, st := rq.get(a.whole)
-			if st == absent {
-				continue
-			}
-			any = true
-			if st == odd {
-				unknown(nothing)
-			}
-			for _, v := range values {
-				switch {
-				case strings.HasPrefix(v, "arn:") && arn.fits(v):
-					n.add(v)
-				case strings.HasPrefix(v, "arn:"):
-					*whole = append(*whole, v) // for another of the action's types
-				default:
-					unknown(nothing)
-				}
-			}
+		if a.whole == nil {
+			any = rq.fillVariables(c, n, arn, a, t.required) || any
 			continue
 		}
-		if rq.fillVariables(c, n, arn, a, t.required, unknown) {
-			any = true
+		values, st := rq.get(a.whole)
+		if st == absent {
+			continue
+		}
+		any = true
+		if st == odd {
+			n.open("*")
+		}
+		for _, v := range values {
+			switch {
+			case strings.HasPrefix(v, "arn:") && arn.fits(v):
+				n.add(v)
+			case strings.HasPrefix(v, "arn:"):
+				*whole = append(*whole, v) // for another of the action's types
+			default:
+				n.open("*")
+			}
 		}
 	}
 	if !any && t.required {
-		unknown(nothing)
+		pattern, _ := arn.fill(c, func(string) (string, bool) { return "", false })
+		n.open(pattern)
 	}
 }
 
 // fillVariables adds the resources that an alternative names by its variables.
 // It reports whether the request holds any of them.
-func (rq *request) fillVariables(c *Call, n *Need, arn arnTemplate, a alternative, required bool, unknown func(func(string) (string, bool))) bool {
+func (rq *request) fillVariables(c *Call, n *Need, arn arnTemplate, a alternative, required bool) bool {
 	single := make(map[string]string, len(a.vars))
-	var many []string
-	manyName := ""
-	strange := false
 	last := false
 	for i, v := range a.vars {
 		values, st := rq.get(v.member)
 		if st == absent {
 			continue
 		}
-		last = last || i == len(a.vars)-1
-		strange = strange || st == odd
-		if len(values) == 1 && arn.vars > 1 {
-			single[v.name] = values[0]
-			continue
+		if st == odd {
+			n.open("*")
+			return true
 		}
-		if arn.vars > 1 {
-			strange = true
-			continue
-		}
-		many, manyName = values, v.name
-	}
-	if len(single) == 0 && manyName == "" && !strange {
-		return false
-	}
-	if !last && !required {
-		return false
-	}
-	lookup := func(name string) (string, bool) { v, ok := single[name]; return plainName(arn, name, v, ok) }
-	if strange {
-		unknown(func(string) (string, bool) { return "", false })
-		return true
-	}
-	if manyName == "" {
-		for _, v := range single {
-			if strings.HasPrefix(v, "arn:") { // the whole name, in the place of a part
-				wholeOr(n, arn, v, unknown)
-				return true
+		if len(a.vars) == 1 && arn.vars == 1 {
+			for _, value := range values {
+				n.fill(c, arn, map[string]string{v.name: value})
 			}
+			return true
 		}
-		filled, open := arn.fill(c, lookup)
-		if open {
-			n.ResourceUnknown = true
-			n.Patterns = append(n.Patterns, filled)
-		} else {
-			n.add(filled)
+		if len(values) != 1 { // which of them go together is not said
+			n.open("*")
+			return true
 		}
-		return true
+		last = last || i == len(a.vars)-1
+		single[v.name] = values[0]
 	}
-	for _, v := range many {
-		if strings.HasPrefix(v, "arn:") {
-			wholeOr(n, arn, v, unknown)
-			continue
-		}
-		filled, open := arn.fill(c, func(name string) (string, bool) { return plainName(arn, name, v, name == manyName) })
-		if arn.service == "iam" && strings.HasSuffix(manyName, "WithPath") && strings.HasSuffix(filled, "/"+v) {
-			// The request leaves the path out: the name alone is unique.
-			n.Patterns = append(n.Patterns, strings.TrimSuffix(filled, v)+"*/"+v)
-		}
-		if open {
-			n.ResourceUnknown = true
-			n.Patterns = append(n.Patterns, filled)
-		} else {
-			n.add(filled)
-		}
+	if len(single) == 0 || !last && !required {
+		return false
 	}
+	n.fill(c, arn, single)
 	return true
 }
 
-func wholeOr(n *Need, arn arnTemplate, v string, unknown func(func(string) (string, bool))) {
-	if arn.fits(v) {
-		n.add(v)
+// fill adds the resource of a template with these variables.
+func (n *Need) fill(c *Call, arn arnTemplate, vars map[string]string) {
+	for _, p := range arn.parts { // in the order of the template
+		name := p.text
+		v, ok := vars[name]
+		switch {
+		case !p.variable || !ok:
+		case strings.HasPrefix(v, "arn:"): // the whole name, in the place of a part
+			if arn.fits(v) {
+				n.add(v)
+			} else {
+				n.open("*")
+			}
+			return
+		case strings.Contains(v, ":") && arn.service != "logs":
+			// Services read "111122223333:function:f" and the like as several parts.
+			n.open("*")
+			return
+		case arn.service == "iam" && strings.HasSuffix(name, "WithPath"):
+			// The request leaves the path out: the name alone is unique.
+			with, _ := arn.fill(c, func(string) (string, bool) { return "*/" + v, true })
+			n.Patterns = append(n.Patterns, with)
+		}
+	}
+	filled, open := arn.fill(c, func(name string) (string, bool) {
+		v, ok := vars[name]
+		if strings.HasSuffix(name, "WithoutLeadingSlash") {
+			v = strings.TrimPrefix(v, "/")
+		}
+		return v, ok
+	})
+	if open {
+		n.open(filled)
 	} else {
-		unknown(func(string) (string, bool) { return "", false })
+		n.add(filled)
 	}
-}
-
-// plainName takes a value for a variable only where it is a name and nothing
-// more: services read "111122223333:function:f" and the like as several parts.
-func plainName(arn arnTemplate, name, v string, ok bool) (string, bool) {
-	if strings.HasSuffix(name, "WithoutLeadingSlash") {
-		v = strings.TrimPrefix(v, "/")
-	}
-	if !ok || strings.Contains(v, ":") && arn.service != "logs" {
-		return "", false
-	}
-	return v, true
 }
 
 func (n *Need) add(arn string) {
@@ -420,8 +408,7 @@ func (rq *request) passedRoles(c *Call, m match) {
 				n.add("arn:" + c.Host.Partition + ":iam::" + orStar(c.AccountID) + ":role/" + strings.TrimPrefix(v, "/"))
 				continue
 			}
-			n.ResourceUnknown = true
-			n.Patterns = []string{"arn:" + c.Host.Partition + ":iam::*:role/*"}
+			n.open("arn:" + c.Host.Partition + ":iam::*:role/*")
 		}
 		if len(n.Resources) > 0 || n.ResourceUnknown {
 			addNeeds(c, []Need{n})

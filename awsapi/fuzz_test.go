@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -22,6 +23,9 @@ func checkCall(t *testing.T, in Input) *Call {
 	for _, n := range c.Needs {
 		if len(n.Resources) == 0 && !n.ResourceUnknown {
 			t.Fatalf("a need has no resources: %+v", n)
+		}
+		if slices.Contains(n.Resources, "") || slices.Contains(n.Patterns, "") {
+			t.Fatalf("a need has an empty resource: %+v", n)
 		}
 		if !strings.Contains(n.Action, ":") {
 			t.Fatalf("an odd action: %+v", n)

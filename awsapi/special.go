@@ -162,8 +162,7 @@ func sqsQueue(rq *request, c *Call, m match, needs []Need) ([]Need, error) {
 	if st == absent {
 		return needs, nil
 	}
-	any, _ := c.arnOf("sqs", "*")
-	unknown := []Need{{Action: needs[0].Action, ResourceUnknown: true, Patterns: []string{any}}}
+	unknown := []Need{{Action: needs[0].Action, ResourceUnknown: true}}
 	if st == odd || len(values) != 1 {
 		return unknown, nil
 	}
@@ -193,8 +192,7 @@ func secret(rq *request, c *Call, m match, needs []Need) ([]Need, error) {
 		return needs, nil
 	}
 	if st == odd || len(values) != 1 {
-		any, _ := c.arnOf("secretsmanager", "secret:*")
-		return []Need{put(needs[0].Action, any, false)}, nil
+		return []Need{{Action: needs[0].Action, ResourceUnknown: true}}, nil
 	}
 	v := values[0]
 	if strings.HasPrefix(v, "arn:") {
@@ -216,7 +214,9 @@ func kmsKeyNeed(rq *request, c *Call, action string, at member) Need {
 	any, _ := c.arnOf("kms", "key/*")
 	values, st := rq.get(at)
 	if st != present || len(values) != 1 {
-		return put(action, any, false)
+		// Without a key it is the one that the text was encrypted under, which
+		// may be in any account.
+		return Need{Action: action, ResourceUnknown: true}
 	}
 	v := values[0]
 	switch {
@@ -234,7 +234,7 @@ func kmsKeyNeed(rq *request, c *Call, action string, at member) Need {
 		}
 		return Need{Action: action, ResourceUnknown: true}
 	case strings.ContainsAny(v, ":/*?"):
-		return put(action, any, false)
+		return Need{Action: action, ResourceUnknown: true}
 	}
 	arn, whole := c.arnOf("kms", "key/"+v)
 	return put(action, arn, whole)
@@ -315,12 +315,14 @@ func snsPublish(rq *request, c *Call, m match, needs []Need) ([]Need, error) {
 func ssmParameter(rq *request, c *Call, m match, needs []Need) ([]Need, error) {
 	n := Need{Action: needs[0].Action}
 	values, st := rq.get(m.op.special[0])
-	n.ResourceUnknown = st != present
+	if st != present {
+		n.open("*")
+	}
 	for _, v := range values {
 		if strings.HasPrefix(v, "arn:") {
 			f := strings.SplitN(v, ":", 7)
 			if len(f) < 6 || f[2] != "ssm" || !strings.HasPrefix(f[5], "parameter") {
-				n.ResourceUnknown = true
+				n.open("*")
 				continue
 			}
 			n.add(strings.Join(f[:6], ":"))
@@ -329,7 +331,7 @@ func ssmParameter(rq *request, c *Call, m match, needs []Need) ([]Need, error) {
 		name, _, _ := strings.Cut(v, ":")
 		arn, whole := c.arnOf("ssm", "parameter/"+strings.TrimPrefix(name, "/"))
 		if !whole || name == "" {
-			n.ResourceUnknown, n.Patterns = true, append(n.Patterns, arn)
+			n.open(arn)
 			continue
 		}
 		n.add(arn)
@@ -344,8 +346,7 @@ func lambdaFunction(rq *request, c *Call, m match, needs []Need) ([]Need, error)
 	if !ok || len(needs) != 1 {
 		return needs, nil
 	}
-	any, _ := c.arnOf("lambda", "function:*")
-	unknown := []Need{put(needs[0].Action, any, false)}
+	unknown := []Need{{Action: needs[0].Action, ResourceUnknown: true}}
 	region, account := c.Region, c.AccountID
 	f := strings.Split(name, ":")
 	if f[0] == "arn" {
