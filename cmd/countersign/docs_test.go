@@ -2,6 +2,7 @@ package main
 
 import (
 	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -9,6 +10,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"github.com/countersign-proxy/countersign/config"
 )
 
 // Every command has a section in docs/commands.md that names all of its flags
@@ -61,5 +64,36 @@ func TestCommandsAreOnThePage(t *testing.T) {
 		if !strings.Contains(name, " ") && !strings.HasPrefix(name, "#") && !slices.Contains(commands, name) {
 			t.Errorf("docs/commands.md describes %s, which does not exist", name)
 		}
+	}
+}
+
+// A configuration that a page shows can be used as it is.
+func TestConfigurationsOfThePages(t *testing.T) {
+	block := regexp.MustCompile("(?s)```yaml\n(.*?)```")
+	n := 0
+	for _, page := range []string{"../../README.md", "../../docs/clients.md", "../../docs/identities.md"} {
+		text, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range block.FindAllStringSubmatch(string(text), -1) {
+			n++
+			dir := t.TempDir()
+			for name, content := range map[string]string{
+				"deploy.json": `{"Version": "2012-10-17", "Statement": {"Effect": "Allow", "Action": "*", "Resource": "*"}}`,
+				"ci.key":      "a-secret-of-twenty-characters", "gateway.pem": "x", "gateway.key": "x",
+				"c.yaml": m[1],
+			} {
+				if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if _, err := config.Load(config.Options{Path: filepath.Join(dir, "c.yaml"), Env: []string{}, Home: dir}); err != nil {
+				t.Errorf("%s shows\n%s\n%v", page, m[1], err)
+			}
+		}
+	}
+	if n < 3 {
+		t.Errorf("only %d configurations were found", n)
 	}
 }
