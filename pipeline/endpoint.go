@@ -17,7 +17,7 @@ import (
 func (p *Pipeline) Endpoint() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		p.serve(w, r, func(sig *signer.Signature) (awsapi.Host, *refusal) {
-			name, ok := awsapi.EndpointFor(sig.Service, sig.Region)
+			name, ok := awsapi.EndpointForRequest(sig.Service, sig.Region, r)
 			if !ok {
 				return awsapi.Host{}, refuse(awsapi.ErrScopeMismatch, "scope", "there is no AWS endpoint for service %q in region %q, which the signature names", sig.Service, sig.Region)
 			}
