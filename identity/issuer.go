@@ -368,7 +368,7 @@ func (c condition) met(claims map[string]any) bool {
 			continue
 		}
 		for _, p := range c.patterns {
-			if wildcard(p, text) {
+			if Wildcard(p, text) {
 				return true
 			}
 		}
@@ -408,9 +408,9 @@ func claimText(v any) (string, bool) {
 	return "", false
 }
 
-// wildcard matches text against a pattern with * and ?, byte by byte and in
-// time proportional to the product of their lengths at worst.
-func wildcard(pattern, text string) bool {
+// Wildcard matches text against a pattern with * (any bytes, also none) and ? (one),
+// in time proportional to the product of their lengths at worst.
+func Wildcard(pattern, text string) bool {
 	star, mark := -1, 0
 	p, t := 0, 0
 	for t < len(text) {

@@ -468,12 +468,12 @@ func TestWildcard(t *testing.T) {
 		{"a*b", "a--bc", false}, {"a?c", "abc", true}, {"a?c", "ac", false}, {"*a*b*", "xxaxxbxx", true}, {"*a*b*", "xxbxxaxx", false},
 		{"repo:octo/*:ref:refs/heads/main", "repo:octo/app:ref:refs/heads/main", true}, {"repo:octo/*", "repo:octopus/x", false}, {"A", "a", false},
 	} {
-		if got := wildcard(tt.pattern, tt.text); got != tt.want {
+		if got := Wildcard(tt.pattern, tt.text); got != tt.want {
 			t.Errorf("%q %q: %v", tt.pattern, tt.text, got)
 		}
 	}
 	// With exponential matching this would outlive the test binary.
-	if wildcard(strings.Repeat("*a", 200)+"b", strings.Repeat("a", 20000)) {
+	if Wildcard(strings.Repeat("*a", 200)+"b", strings.Repeat("a", 20000)) {
 		t.Error("a text without a b matched")
 	}
 }

@@ -479,31 +479,9 @@ func (p arnPattern) match(arn string) bool {
 		return false
 	}
 	for i := range parts {
-		if !wildcard(p[i], parts[i]) {
+		if !identity.Wildcard(p[i], parts[i]) {
 			return false
 		}
 	}
 	return true
-}
-
-// wildcard matches with * and ?, in time proportional to the product of the lengths.
-func wildcard(pattern, text string) bool {
-	star, mark := -1, 0
-	p, t := 0, 0
-	for t < len(text) {
-		switch {
-		case p < len(pattern) && pattern[p] == '*':
-			star, mark = p, t
-			p++
-		case p < len(pattern) && (pattern[p] == '?' || pattern[p] == text[t]):
-			p++
-			t++
-		case star >= 0:
-			mark++
-			p, t = star+1, mark
-		default:
-			return false
-		}
-	}
-	return strings.Trim(pattern[p:], "*") == ""
 }
