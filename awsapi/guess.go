@@ -11,16 +11,17 @@ import (
 // mightHandOutKeys says whether AWS could take a request that we do not
 // understand for a call whose answer carries AWS keys. It is generous: names
 // are compared without case, paths after decoding and cleaning, and a request
-// that gives no hint at all counts.
+// that gives no hint at all counts, as does one whose form was not read.
 func mightHandOutKeys(in Input) bool {
 	var ops []*operation
-	s3 := false
+	s3, form := false, false
 	for _, name := range in.Host.Models {
 		m := modelNamed(name)
 		if m == nil || !m.tierA {
 			continue
 		}
 		s3 = s3 || name == "s3"
+		form = form || slices.Contains(m.protocols, ProtocolQuery)
 		for _, op := range m.ops {
 			if op.tier == "A" {
 				ops = append(ops, op)
@@ -73,8 +74,10 @@ func mightHandOutKeys(in Input) bool {
 	}
 	media := mediaType(r.Header.Get("Content-Type"))
 	formLike := media == "application/x-www-form-urlencoded" || media == "" || media == "multipart/form-data"
-	if in.Body == nil && r.Method == http.MethodPost && formLike {
-		unreadable = unreadable || len(hints) == 0
+	if in.Body == nil && r.Method == http.MethodPost && (formLike || form) {
+		// Whatever the head says, the form that was not read may name another
+		// operation, and services of the query protocol go by it.
+		unreadable = true
 	}
 	params, err := url.ParseQuery(string(in.Body))
 	unreadable = unreadable || err != nil && formLike
