@@ -296,7 +296,8 @@ func (a *app) announce(p *proxy, trust trustFiles) error {
 // directory, and where the file cannot be read, that is where it is asked.
 func (a *app) checkHealth(ctx context.Context) error {
 	cfg, err := a.load()
-	base, transport := "", http.RoundTripper(&http.Transport{})
+	var base string
+	var transport http.RoundTripper
 	if err != nil {
 		environment := slices.DeleteFunc(a.environ(), func(kv string) bool { return strings.HasPrefix(kv, "COUNTERSIGN_CONFIG=") })
 		bare, bareErr := config.Load(config.Options{Env: environment})
