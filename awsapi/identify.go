@@ -302,7 +302,7 @@ func (rq *request) queryOperation(inQuery bool) ([]match, error) {
 	}
 	if len(found) > 1 && slices.ContainsFunc(found, func(m match) bool { return m.m.apiVersion != found[0].m.apiVersion }) {
 		found = slices.DeleteFunc(found, func(m match) bool { return m.m.apiVersion != version })
-		if found == nil || len(found) == 0 {
+		if len(found) == 0 {
 			return nil, fmt.Errorf("several APIs have %.64q, and Version does not tell which", action)
 		}
 	}

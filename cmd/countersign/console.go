@@ -459,7 +459,7 @@ func (p *proxy) newConsoleServer(cfg *config.Config, address string) (*console.S
 			return state
 		},
 		Terminal: console.Terminal{ProxyURL: proxyURL(cfg), NoProxy: strings.Join(noProxy, ","), Region: cfg.Source.Region,
-			Bundle: filepath.Join(cfg.CA.Dir, "ca.pem"), CA: func() []byte { return p.authority.Load().RootPEM() }},
+			Bundle: p.trust.Bundle, CA: func() []byte { return p.authority.Load().RootPEM() }},
 	}
 	if cfg.Path != "" {
 		opt.Terminal.Flags = "--config " + quotePOSIX(cfg.Path)

@@ -22,6 +22,7 @@ import (
 	"github.com/countersign-proxy/countersign/awsapi"
 	"github.com/countersign-proxy/countersign/ca"
 	"github.com/countersign-proxy/countersign/config"
+	"github.com/countersign-proxy/countersign/console"
 	"github.com/countersign-proxy/countersign/identity"
 	"github.com/countersign-proxy/countersign/metrics"
 	"github.com/countersign-proxy/countersign/mitm"
@@ -61,6 +62,8 @@ type proxy struct {
 	servers  []*http.Server
 
 	addresses struct{ proxy, endpoint, admin string } // as listened on
+	trust     trustFiles                              // as published
+	console   *console.Server                         // nil without an admin listener
 }
 
 // engine is what one configuration comes to. It is immutable.
@@ -296,6 +299,9 @@ func (p *proxy) admin(extra map[string]http.Handler) http.Handler {
 // shutdown lets requests end, for as long as the configuration allows.
 func (p *proxy) shutdown(ctx context.Context) error {
 	p.draining.Store(true)
+	if p.console != nil {
+		p.console.Close() // streams of live activity would hold their server open
+	}
 	errs := []error{p.mitm.Shutdown(ctx)}
 	for _, s := range p.servers {
 		if err := s.Shutdown(ctx); err != nil {

@@ -75,6 +75,7 @@ func (a *app) serve(ctx context.Context) error {
 	if err != nil {
 		return errors.Join(err, p.shutdown(ctx))
 	}
+	p.trust = trust
 	if err := p.listen(ctx, fail); err != nil {
 		return errors.Join(err, p.shutdown(ctx))
 	}
@@ -384,10 +385,17 @@ func (p *proxy) adminHandlers(cfg *config.Config) (map[string]http.Handler, erro
 	if err != nil {
 		return nil, err
 	}
-	return map[string]http.Handler{
+	if p.console, err = p.newConsoleServer(cfg, p.addresses.admin); err != nil {
+		return nil, err
+	}
+	handlers := map[string]http.Handler{
 		"GET /sessions": withToken(token, p.listSessions),
 		"/credentials":  p.credentialsEndpoint(token),
-	}, nil
+	}
+	for pattern, h := range p.console.Handlers() {
+		handlers[pattern] = h
+	}
+	return handlers, nil
 }
 
 // credentialsEndpoint serves client credentials as the agents of ECS and EKS

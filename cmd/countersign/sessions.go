@@ -20,7 +20,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/countersign-proxy/countersign/ca"
 	"github.com/countersign-proxy/countersign/config"
 )
 
@@ -135,22 +134,32 @@ func (p *proxy) listSessions(w http.ResponseWriter, _ *http.Request) {
 // themselves to the running proxy.
 func adminTokenFile(cfg *config.Config) string { return filepath.Join(cfg.StateDir, "admin.token") }
 
-// adminToken reads the secret, or makes it on first use.
+// adminToken reads the secret, or makes it on first use. Of two processes that
+// do so at once, both use the one that was there first.
 func adminToken(cfg *config.Config) (string, error) {
 	path := adminTokenFile(cfg)
-	if token, err := config.ReadSecret(path); err == nil {
-		return token, nil
-	} else if !errors.Is(err, fs.ErrNotExist) {
-		return "", err
+	if token, err := config.ReadSecret(path); !errors.Is(err, fs.ErrNotExist) {
+		return token, err
 	}
 	if err := config.MakeStateDir(cfg.StateDir); err != nil {
 		return "", err
 	}
+	f, err := os.CreateTemp(cfg.StateDir, "admin.token.*") // mode 0600
+	if err != nil {
+		return "", err
+	}
+	defer os.Remove(f.Name())
 	var b [32]byte
 	_, _ = rand.Read(b[:]) // never fails: crypto/rand crashes the program instead
-	token := hex.EncodeToString(b[:])
 	// Without a newline: SDKs send the file as it is, and refuse one that has any.
-	return token, ca.WriteFile(path, []byte(token), 0o600)
+	_, err = f.WriteString(hex.EncodeToString(b[:]))
+	if err = errors.Join(err, f.Close()); err != nil {
+		return "", err
+	}
+	if err := os.Link(f.Name(), path); err != nil && !errors.Is(err, fs.ErrExist) {
+		return "", err
+	}
+	return config.ReadSecret(path)
 }
 
 // withToken lets only those through who hold the secret.
