@@ -200,7 +200,7 @@ func (s *Server) prepare(ctx context.Context, r *http.Request, p *person, role, 
 	if err != nil {
 		return Login{}, http.StatusServiceUnavailable, err
 	}
-	e := entry{who: p, operation: "SignIn", role: role, status: http.StatusSeeOther}
+	e := entry{who: p, operation: "SignIn", role: role, status: http.StatusOK}
 	login, err := s.signInAs(ctx, p, role, destination, region)
 	if err == nil {
 		e.login = &login
@@ -256,7 +256,7 @@ func (s *Server) SignIn(ctx context.Context, who identity.Identity, role, destin
 	return login, err
 }
 
-// open sends the browser to AWS, signed in.
+// open sends the browser to AWS, signed in, by a page that is kept nowhere.
 func (s *Server) open(w http.ResponseWriter, r *http.Request, p *person) {
 	form := r.PostForm
 	destination := cmp.Or(strings.TrimSpace(form.Get("address")), form.Get("destination"))
@@ -266,8 +266,7 @@ func (s *Server) open(w http.ResponseWriter, r *http.Request, p *person) {
 		return
 	}
 	w.Header().Set("Referrer-Policy", "no-referrer")
-	w.Header().Set("Location", login.URL)
-	w.WriteHeader(status)
+	s.render(w, status, "goon.html", view{Title: "Opening the AWS console", Person: p, Refresh: login.URL, Data: goOn{login.Role, login.Account, login.URL}})
 }
 
 // Opened is what the command line gets when it asks a running proxy for a sign-in.

@@ -170,7 +170,7 @@ func TestOIDC(t *testing.T) {
 		t.Errorf("the page of somebody else: %s", home)
 	}
 	got := p.post("/console/open", url.Values{"csrf": {p.csrf()}, "role": {"deploy"}})
-	if got.status != http.StatusSeeOther {
+	if got.status != http.StatusOK || got.leadsTo() == "" {
 		t.Fatalf("%d: %s", got.status, got.body)
 	}
 	if name := p.cloud.asked("AssumeRole")[0].Get("RoleSessionName"); name != "carol@example.com" {

@@ -3,6 +3,7 @@ package console
 import (
 	"bytes"
 	"context"
+	"html"
 	"io"
 	"net/http"
 	"net/http/cookiejar"
@@ -252,3 +253,14 @@ func (p *page) last(n int) audit.Entry {
 }
 
 func recorder() *httptest.ResponseRecorder { return httptest.NewRecorder() }
+
+var refresh = regexp.MustCompile(`<meta http-equiv="refresh" content="0;url=([^"]+)">`)
+
+// leadsTo is where a page goes on to by itself; "": it stays.
+func (r reply) leadsTo() string {
+	m := refresh.FindStringSubmatch(r.body)
+	if m == nil {
+		return ""
+	}
+	return html.UnescapeString(m[1])
+}

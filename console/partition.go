@@ -82,16 +82,3 @@ func consoleOf(host string) (partition, bool) {
 	}
 	return partitions[i], true
 }
-
-// SigninOrigins are the origins that people are sent to, as sources of a Content
-// Security Policy.
-func signinOrigins() []string {
-	var out []string
-	for _, p := range partitions {
-		out = append(out, "https://*."+p.signin)
-		if p.global != "" {
-			out = append(out, "https://"+p.global)
-		}
-	}
-	return out
-}

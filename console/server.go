@@ -184,9 +184,10 @@ func (s *Server) Close() {
 	s.activity.close()
 }
 
-// contentSecurityPolicy allows what the page itself has, and forms to go on to AWS's
-// sign-in endpoints, since browsers hold redirects of a form against form-action too.
-var contentSecurityPolicy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; frame-ancestors 'none'; form-action 'self' " + strings.Join(signinOrigins(), " ")
+// contentSecurityPolicy allows what the page itself has. Browsers hold every redirect
+// of a form against form-action too, and AWS's own sign-in redirects as it likes; so
+// the way there is a page that goes on by itself (see open), and no form leads away.
+const contentSecurityPolicy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; frame-ancestors 'none'; form-action 'self'"
 
 const maxForm = 32 << 10
 
@@ -230,6 +231,9 @@ func (s *Server) render(w http.ResponseWriter, status int, page string, v view) 
 	w.WriteHeader(status)
 	_, _ = w.Write(b.Bytes()) // who is gone needs no answer
 }
+
+// goOn is the page that leads on to AWS.
+type goOn struct{ Role, Account, URL string }
 
 // fail shows why something did not happen.
 func (s *Server) fail(w http.ResponseWriter, status int, who *person, title, message string) {
