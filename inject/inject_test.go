@@ -120,7 +120,7 @@ func TestRefusals(t *testing.T) {
 		{"ConfigMap that cannot be", "metadata: {annotations: {countersign.dev/role: a, countersign.dev/config: ../x}}\nspec: {containers: [{name: a}]}", `metadata.annotations: countersign.dev/config is "../x", which is no name of a ConfigMap`},
 		{"containers that are no list", asks + "spec: {containers: {name: a}}", "spec.containers: it is not a list"},
 		{"container that is no object", asks + "spec: {containers: [a]}", "spec.containers[0]: it is not an object"},
-		{"container without a name", asks + "spec: {containers: [{image: a}]}", "spec.containers[0]: it has no name"},
+		{"container without a name", asks + "spec: {containers: [{image: a}]}", `spec.containers[0]: its name is "", which is none for a container`},
 		{"annotations that are no object", "metadata: {annotations: [a]}", "metadata.annotations: it is not an object"},
 	} {
 		t.Run(x.name, func(t *testing.T) {

@@ -61,8 +61,8 @@ func (w *wish) apply(spec object) error {
 				continue
 			}
 			field := fmt.Sprintf("%s[%d]", x.field, i)
-			if name == "" {
-				return refuse(field, "it has no name")
+			if !containerName.MatchString(name) {
+				return refuse(field, "its name is %q, which is none for a container", name)
 			}
 			used[name] = true
 			w.skip = append(w.skip, name)

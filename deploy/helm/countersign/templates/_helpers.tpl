@@ -1,0 +1,110 @@
+{{- define "countersign.name" -}}
+{{- default .Chart.Name .Values.nameOverride | trunc 50 | trimSuffix "-" -}}
+{{- end -}}
+
+{{- define "countersign.fullname" -}}
+{{- if .Values.fullnameOverride -}}
+{{- .Values.fullnameOverride | trunc 50 | trimSuffix "-" -}}
+{{- else if contains (include "countersign.name" .) .Release.Name -}}
+{{- .Release.Name | trunc 50 | trimSuffix "-" -}}
+{{- else -}}
+{{- printf "%s-%s" .Release.Name (include "countersign.name" .) | trunc 50 | trimSuffix "-" -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "countersign.labels" -}}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | quote }}
+app.kubernetes.io/name: {{ include "countersign.name" . }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+{{- end -}}
+
+{{- define "countersign.selector" -}}
+app.kubernetes.io/name: {{ include "countersign.name" . }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
+app.kubernetes.io/component: gateway
+{{- end -}}
+
+{{- define "countersign.injectorSelector" -}}
+app.kubernetes.io/name: {{ include "countersign.name" . }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
+app.kubernetes.io/component: injector
+{{- end -}}
+
+{{- define "countersign.image" -}}
+{{- if .Values.image.digest -}}
+{{ .Values.image.repository }}@{{ .Values.image.digest }}
+{{- else -}}
+{{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}
+{{- end -}}
+{{- end -}}
+
+{{- define "countersign.serviceAccount" -}}
+{{- if .Values.gateway.serviceAccount.create -}}
+{{ .Values.gateway.serviceAccount.name | default (include "countersign.fullname" .) }}
+{{- else -}}
+{{ .Values.gateway.serviceAccount.name | default "default" }}
+{{- end -}}
+{{- end -}}
+
+{{- define "countersign.tlsSecret" -}}
+{{- if .Values.gateway.tls.certManager.enabled -}}
+{{ include "countersign.fullname" . }}-tls
+{{- else -}}
+{{ .Values.gateway.tls.existingSecret }}
+{{- end -}}
+{{- end -}}
+
+{{/* What no container of ours needs. */}}
+{{- define "countersign.securityContext" -}}
+runAsNonRoot: true
+runAsUser: 65532
+runAsGroup: 65532
+readOnlyRootFilesystem: true
+allowPrivilegeEscalation: false
+capabilities: {drop: [ALL]}
+seccompProfile: {type: RuntimeDefault}
+{{- end -}}
+
+{{/* The configuration: what the user gives, and what the pod decides. */}}
+{{- define "countersign.config" -}}
+{{- $c := deepCopy .Values.gateway.config -}}
+{{- $_ := set $c "listen" ":8800" -}}
+{{- if not (hasKey $c "admin") -}}
+{{- $_ := set $c "admin" (dict "listen" "127.0.0.1:8801") -}}
+{{- end -}}
+{{- $_ := set $c "metrics" (dict "listen" ":8802") -}}
+{{- $_ := set $c "state_dir" "/var/lib/countersign/state" -}}
+{{- $_ := set $c "ca" (dict "dir" "/etc/countersign/ca") -}}
+{{- $keys := list -}}
+{{- range .Values.gateway.sealingKey.keys -}}
+{{- $keys = append $keys (printf "/etc/countersign/sealing/%s" .) -}}
+{{- end -}}
+{{- $_ := set $c "sealing_keys" $keys -}}
+{{- if include "countersign.tlsSecret" . -}}
+{{- $_ := set $c "tls" (dict "cert_file" "/etc/countersign/tls/tls.crt" "key_file" "/etc/countersign/tls/tls.key") -}}
+{{- end -}}
+{{- toYaml $c -}}
+{{- end -}}
+
+{{/* Mistakes that would otherwise show as pods that do not start. */}}
+{{- define "countersign.check" -}}
+{{- if .Values.gateway.enabled -}}
+{{- if not .Values.gateway.ca.existingSecret -}}
+{{- fail "gateway.ca.existingSecret is not set: all replicas share one CA. Make it with\n  countersign ca rotate && kubectl create secret generic countersign-ca --from-file=authority.pem=$HOME/.countersign/ca/authority.pem" -}}
+{{- end -}}
+{{- if not .Values.gateway.sealingKey.existingSecret -}}
+{{- fail "gateway.sealingKey.existingSecret is not set: all replicas share one sealing key. Make it with\n  openssl rand -base64 32 > sealing.key && kubectl create secret generic countersign-sealing --from-file=sealing.key" -}}
+{{- end -}}
+{{- if not (or .Values.gateway.config.identities .Values.gateway.config.issuers) -}}
+{{- fail "gateway.config has neither identities nor issuers: nobody could use the gateway" -}}
+{{- end -}}
+{{- if and .Values.gateway.tls.existingSecret .Values.gateway.tls.certManager.enabled -}}
+{{- fail "gateway.tls.existingSecret and gateway.tls.certManager.enabled are both set; choose one" -}}
+{{- end -}}
+{{- if and .Values.gateway.autoscaling.enabled (gt (int .Values.gateway.autoscaling.minReplicas) (int .Values.gateway.autoscaling.maxReplicas)) -}}
+{{- fail "gateway.autoscaling.minReplicas is above maxReplicas" -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
