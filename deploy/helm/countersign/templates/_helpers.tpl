@@ -103,8 +103,14 @@ seccompProfile: {type: RuntimeDefault}
 {{- if and .Values.gateway.tls.existingSecret .Values.gateway.tls.certManager.enabled -}}
 {{- fail "gateway.tls.existingSecret and gateway.tls.certManager.enabled are both set; choose one" -}}
 {{- end -}}
+{{- if and .Values.gateway.tls.certManager.enabled (not .Values.gateway.tls.certManager.issuerRef) -}}
+{{- fail "gateway.tls.certManager.issuerRef is not set" -}}
+{{- end -}}
 {{- if and .Values.gateway.autoscaling.enabled (gt (int .Values.gateway.autoscaling.minReplicas) (int .Values.gateway.autoscaling.maxReplicas)) -}}
 {{- fail "gateway.autoscaling.minReplicas is above maxReplicas" -}}
 {{- end -}}
+{{- end -}}
+{{- if and .Values.injector.enabled .Values.injector.tls.certManager.enabled (not .Values.injector.tls.certManager.issuerRef) -}}
+{{- fail "injector.tls.certManager.issuerRef is not set" -}}
 {{- end -}}
 {{- end -}}

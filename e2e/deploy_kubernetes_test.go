@@ -1,0 +1,313 @@
+package e2e
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"go.yaml.in/yaml/v3"
+)
+
+const (
+	chart             = "../deploy/helm/countersign"
+	kubernetesVersion = "1.30"
+)
+
+// validate checks manifests against the schemas of Kubernetes. Objects of other
+// API groups are left out: their schemas are not at hand.
+func validate(t testing.TB, manifests []byte) error {
+	t.Helper()
+	var known bytes.Buffer
+	objects := 0
+	out := yaml.NewEncoder(&known)
+	for in := yaml.NewDecoder(bytes.NewReader(manifests)); ; {
+		var o map[string]any
+		if err := in.Decode(&o); errors.Is(err, io.EOF) {
+			break
+		} else if err != nil {
+			t.Fatalf("%v\n%s", err, manifests)
+		}
+		if o == nil {
+			continue
+		}
+		group, _, _ := strings.Cut(o["apiVersion"].(string), "/")
+		if slices.Contains([]string{"monitoring.coreos.com", "cert-manager.io"}, group) {
+			continue
+		}
+		objects++
+		if err := out.Encode(o); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if objects == 0 {
+		t.Fatal("there is nothing to validate")
+	}
+	file := filepath.Join(t.TempDir(), "manifests.yaml")
+	if err := os.WriteFile(file, known.Bytes(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	output, err := exec.Command(tool(t, "kubectl-validate"), "--version", kubernetesVersion, file).CombinedOutput()
+	if err != nil {
+		return errors.New(string(output))
+	}
+	return nil
+}
+
+// The validator notices what a cluster would refuse: else the tests below would
+// prove nothing.
+func TestValidatorNotices(t *testing.T) {
+	good, err := os.ReadFile("../deploy/kubernetes/sidecar/base/deployment.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, x := range []struct{ from, to string }{
+		{"restartPolicy: Always", "restartPolicies: Always"},
+		{"runAsUser: 65532", "runAsUser: nobody"},
+		{"emptyDir:", "emptyDirectory:"},
+	} {
+		bad := bytes.ReplaceAll(good, []byte(x.from), []byte(x.to))
+		if bytes.Equal(bad, good) {
+			t.Errorf("%q does not occur", x.from)
+		} else if validate(t, bad) == nil {
+			t.Errorf("%q passes", x.to)
+		}
+	}
+}
+
+func TestKustomizations(t *testing.T) {
+	kustomize := tool(t, "kustomize")
+	for _, dir := range []string{
+		"sidecar/base", "sidecar/overlays/irsa", "sidecar/overlays/pod-identity", "sidecar/overlays/configured", "gateway-client",
+	} {
+		t.Run(dir, func(t *testing.T) {
+			command := exec.Command(kustomize, "build", filepath.Join("../deploy/kubernetes", dir))
+			var stderr bytes.Buffer
+			command.Stderr = &stderr
+			manifests, err := command.Output()
+			if err != nil {
+				t.Fatalf("%v\n%s", err, stderr.String())
+			}
+			if err := validate(t, manifests); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// The sidecars of the kustomizations are those that `countersign inject` makes.
+func TestKustomizationsAreInStep(t *testing.T) {
+	for _, dir := range []string{"sidecar/base", "sidecar/overlays/configured"} {
+		dir := filepath.Join("../deploy/kubernetes", dir)
+		made, err := exec.Command(program, "inject", "-f", filepath.Join(dir, "app.yaml")).Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		stored, err := os.ReadFile(filepath.Join(dir, "deployment.yaml"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(made, stored) {
+			t.Errorf("%s/deployment.yaml is not what countersign inject -f app.yaml makes", dir)
+		}
+	}
+	for _, name := range []string{"serviceaccount.yaml", "networkpolicy.yaml"} {
+		same(t, "../deploy/kubernetes/sidecar/base/"+name, "../deploy/kubernetes/sidecar/overlays/configured/"+name)
+	}
+}
+
+// A chart cannot reach files outside of it: it holds copies.
+func TestChartIsInStep(t *testing.T) {
+	same(t, rulesFile, chart+"/files/rules.yaml")
+	same(t, dashboardFile, chart+"/files/dashboard.json")
+}
+
+func same(t testing.TB, a, b string) {
+	t.Helper()
+	x, err := os.ReadFile(a)
+	if err != nil {
+		t.Fatal(err)
+	}
+	y, err := os.ReadFile(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(x, y) {
+		t.Errorf("%s and %s differ", a, b)
+	}
+}
+
+// render returns what the chart makes of values, or what helm says against them.
+func render(t testing.TB, values string) ([]byte, error) {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "values.yaml")
+	if err := os.WriteFile(file, []byte(values), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	home := t.TempDir()
+	command := exec.Command(tool(t, "helm"), "template", "gw", chart, "--namespace", "aws", "--kube-version", kubernetesVersion, "--values", file)
+	command.Env = append(os.Environ(), "HELM_CACHE_HOME="+home, "HELM_CONFIG_HOME="+home, "HELM_DATA_HOME="+home)
+	var stderr bytes.Buffer
+	command.Stderr = &stderr
+	out, err := command.Output()
+	if err != nil {
+		return nil, errors.New(stderr.String())
+	}
+	return out, nil
+}
+
+const chartValues = `
+gateway:
+  ca: {existingSecret: ca}
+  sealingKey: {existingSecret: seal, keys: [new.key, old.key]}
+  config:
+    roles: {read: {arn: "arn:aws:iam::123456789012:role/Read", policies: [read.json]}}
+    issuers: [{url: "https://oidc.example", audience: countersign, match: {sub: "*"}, roles: [read]}]
+  files:
+    read.json: '{"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "s3:Get*", "Resource": "*"}]}'
+`
+
+func TestChart(t *testing.T) {
+	for _, x := range []struct {
+		name, values string
+		want, not    []string
+	}{
+		{"smallest", chartValues,
+			[]string{"kind: HorizontalPodAutoscaler", "kind: PodDisruptionBudget", "kind: NetworkPolicy", "preferredDuringScheduling"},
+			[]string{"replicas:", "monitoring.coreos.com", "kind: MutatingWebhookConfiguration", "kind: Certificate", "scheme: HTTPS"}},
+		{"everything", chartValues + `
+  tls: {certManager: {enabled: true, issuerRef: {name: internal, kind: ClusterIssuer}, dnsNames: [aws.corp.example]}}
+  existingSecret: more
+  antiAffinity: hard
+  serviceAccount: {annotations: {eks.amazonaws.com/role-arn: "arn:aws:iam::123456789012:role/countersign"}}
+  podAnnotations: {a: b}
+  podLabels: {c: d}
+  nodeSelector: {kubernetes.io/arch: arm64}
+  tolerations: [{key: x, operator: Exists}]
+  priorityClassName: system-cluster-critical
+  extraEnv: [{name: AWS_REGION, value: eu-central-1}]
+  service: {type: LoadBalancer, port: 443, annotations: {e: f}}
+  networkPolicy:
+    from: [{namespaceSelector: {matchLabels: {team: shop}}}]
+    metricsFrom: [{namespaceSelector: {matchLabels: {name: monitoring}}}]
+    extraEgress: [{ports: [{port: 8443, protocol: TCP}]}]
+metrics:
+  serviceMonitor: {enabled: true, labels: {release: prometheus}}
+  podMonitor: {enabled: true}
+  prometheusRule: {enabled: true}
+  dashboard: {enabled: true}
+injector: {enabled: true, tls: {certManager: {enabled: true, issuerRef: {name: internal}}}}
+image: {digest: "sha256:` + strings.Repeat("ab", 32) + `"}
+imagePullSecrets: [{name: pull}]
+`,
+			[]string{"kind: ServiceMonitor", "kind: PodMonitor", "kind: PrometheusRule", "alert: CountersignAbsent", "kind: Certificate", "requiredDuringScheduling",
+				"cert-manager.io/inject-ca-from", "failurePolicy: Fail", "scheme: HTTPS", "@sha256:ab", "key_file: /etc/countersign/tls/tls.key"},
+			[]string{"caBundle", "BEGIN"}},
+		{"fixed number of replicas", chartValues + "  autoscaling: {enabled: false}\n  replicas: 3\n  podDisruptionBudget: {enabled: false}\n  networkPolicy: {enabled: false}\n",
+			[]string{"replicas: 3"}, []string{"HorizontalPodAutoscaler", "PodDisruptionBudget", "kind: NetworkPolicy"}},
+		{"injector alone", "gateway: {enabled: false}\ninjector: {enabled: true}\n",
+			[]string{"kind: MutatingWebhookConfiguration", "caBundle: ", "kind: Secret"}, []string{"component: gateway", "kind: HorizontalPodAutoscaler"}},
+	} {
+		t.Run(x.name, func(t *testing.T) {
+			manifests, err := render(t, x.values)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := validate(t, manifests); err != nil {
+				t.Error(err)
+			}
+			for _, want := range x.want {
+				if !bytes.Contains(manifests, []byte(want)) {
+					t.Errorf("%q is missing", want)
+				}
+			}
+			for _, not := range x.not {
+				if bytes.Contains(manifests, []byte(not)) {
+					t.Errorf("%q should not be there", not)
+				}
+			}
+		})
+	}
+}
+
+// Values with which the pods would not start, or would let nobody in, are
+// refused when the chart is installed, and say what to do.
+func TestChartRefuses(t *testing.T) {
+	for _, x := range []struct{ name, values, want string }{
+		{"nothing set", "", "gateway.ca.existingSecret is not set"},
+		{"no sealing key", "gateway: {ca: {existingSecret: a}}", "gateway.sealingKey.existingSecret is not set"},
+		{"nobody", "gateway: {ca: {existingSecret: a}, sealingKey: {existingSecret: b}}", "neither identities nor issuers"},
+		{"unknown value", chartValues + "  autoscalling: {enabled: false}\n", "autoscalling"},
+		{"a key that the chart sets", strings.Replace(chartValues, "    roles:", "    listen: 0.0.0.0:1\n    roles:", 1), "config"},
+		{"a policy in place of the configuration", strings.Replace(chartValues, "read.json: '", "countersign.yaml: '", 1), "countersign.yaml"},
+		{"two certificates", chartValues + "  tls: {existingSecret: a, certManager: {enabled: true, issuerRef: {name: x}}}\n", "choose one"},
+		{"no issuer", chartValues + "  tls: {certManager: {enabled: true}}\n", "gateway.tls.certManager.issuerRef is not set"},
+		{"no issuer of the webhook's certificate", chartValues + "injector: {enabled: true, tls: {certManager: {enabled: true}}}\n", "injector.tls.certManager.issuerRef is not set"},
+		{"digest that is none", chartValues + "image: {digest: latest}\n", "digest"},
+		{"less than least", chartValues + "  autoscaling: {minReplicas: 20}\n", "minReplicas is above maxReplicas"},
+	} {
+		t.Run(x.name, func(t *testing.T) {
+			out, err := render(t, x.values)
+			if err == nil {
+				t.Fatalf("it renders\n%s", out)
+			}
+			if !strings.Contains(err.Error(), x.want) {
+				t.Errorf("helm says %s\nwant %q in it", err, x.want)
+			}
+		})
+	}
+}
+
+// The configuration that the chart makes is one that the program takes, with
+// the files mounted as the chart mounts them.
+func TestChartConfiguration(t *testing.T) {
+	manifests, err := render(t, chartValues)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	found := false
+	for in := yaml.NewDecoder(bytes.NewReader(manifests)); ; {
+		var o struct {
+			Kind     string
+			Metadata struct{ Name string }
+			Data     map[string]string
+		}
+		if err := in.Decode(&o); errors.Is(err, io.EOF) {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		if o.Kind != "ConfigMap" {
+			continue
+		}
+		found = true
+		for name, text := range o.Data {
+			text = strings.NewReplacer("/etc/countersign/", dir+"/", "/var/lib/countersign/", dir+"/").Replace(text)
+			if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if !found {
+		t.Fatal("the chart makes no ConfigMap")
+	}
+	if err := os.MkdirAll(filepath.Join(dir, "sealing"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"new.key", "old.key"} {
+		if err := os.WriteFile(filepath.Join(dir, "sealing", name), []byte("q83vEjRWeJCrze8SNFZ4kKvN7xI0VniQq83vEjRWeJA=\n"), 0o440); err != nil {
+			t.Fatal(err)
+		}
+	}
+	command := exec.Command(program, "config", "check", "--config", filepath.Join(dir, "countersign.yaml"))
+	command.Env = bareEnvironment(dir)
+	if output, err := command.CombinedOutput(); err != nil {
+		t.Errorf("%v\n%s", err, output)
+	}
+}
