@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"bufio"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -240,6 +241,9 @@ func (x *exchange) measure() {
 	e := &x.entry
 	e.Status = x.w.status
 	e.RequestBytes, e.ResponseBytes = x.body.n.Load(), x.w.n
+	if c := x.w.hijacked; c != nil {
+		e.RequestBytes, e.ResponseBytes = c.in.Load(), c.out.Load()
+	}
 	e.Duration = time.Since(x.start)
 	here, elsewhere := e.Duration, x.elsewhere
 	if x.handed.IsZero() {
@@ -283,6 +287,44 @@ type responseWriter struct {
 	status int
 	n      int64
 	wrote  bool
+
+	hijacked *countingConn
+}
+
+// Hijack hands over the connection of a WebSocket, and goes on counting.
+func (w *responseWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	conn, rw, err := http.NewResponseController(w.ResponseWriter).Hijack()
+	if err != nil {
+		return nil, nil, err
+	}
+	w.hijacked = &countingConn{Conn: conn}
+	return w.hijacked, rw, nil
+}
+
+// countingConn counts what passes after a protocol was switched.
+type countingConn struct {
+	net.Conn
+	in, out atomic.Int64
+}
+
+func (c *countingConn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	c.in.Add(int64(n))
+	return n, err
+}
+
+func (c *countingConn) Write(p []byte) (int, error) {
+	n, err := c.Conn.Write(p)
+	c.out.Add(int64(n))
+	return n, err
+}
+
+// CloseWrite passes the end of one direction on (net/http/httputil looks for it).
+func (c *countingConn) CloseWrite() error {
+	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return c.Conn.Close()
 }
 
 // Unwrap lets http.ResponseController reach the connection.

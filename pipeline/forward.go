@@ -86,6 +86,12 @@ func newReverseProxy(p *Pipeline) *httputil.ReverseProxy {
 				// hear why.
 				return x.verified.BodyErr()
 			}
+			if res.StatusCode == http.StatusSwitchingProtocols {
+				// The body is the connection, and ReverseProxy writes to it. The head
+				// goes past our ResponseWriter.
+				x.w.status = res.StatusCode
+				return nil
+			}
 			if x.makesS3Session() {
 				if err := x.hideS3Session(res); err != nil {
 					return err
