@@ -121,6 +121,9 @@ func (rq *request) describeOne(c *Call, m match) error {
 		if err != nil {
 			return fmt.Errorf("the path cannot be read: %w", err)
 		}
+		if len(path) > 1 {
+			path = strings.TrimSuffix(path, "/") // routed like the path without it
+		}
 		c.Needs[0].Resources = []string{"arn:" + c.Host.Partition + ":apigateway:" + c.Region + "::" + path}
 		c.Needs[0].ResourceUnknown, c.Needs[0].Patterns = false, nil
 	}

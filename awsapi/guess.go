@@ -79,6 +79,8 @@ func mightHandOutKeys(in Input) bool {
 		// operation, and services of the query protocol go by it.
 		unreadable = true
 	}
+	// What a service unpacks, and what one reads that does not, are two texts.
+	unreadable = unreadable || formLike && len(codings(r.Header)) > 0
 	params, err := url.ParseQuery(string(in.Body))
 	unreadable = unreadable || err != nil && formLike
 	for k, v := range params {

@@ -285,6 +285,11 @@ func (rq *request) queryOperation(inQuery bool) ([]match, error) {
 	if !ok {
 		return nil, errors.New("the call has no Action")
 	}
+	if !inQuery && len(codings(rq.r.Header)) > 0 && action != "PutMetricData" {
+		// To a service that does not unpack it, the packed body is the form: its
+		// bytes can be made to spell other parameters.
+		return nil, errors.New("the body is compressed, which only PutMetricData takes as a form")
+	}
 	for _, p := range rq.params.pairs {
 		if p.key != "Action" && strings.EqualFold(p.key, "Action") {
 			return nil, errors.New("the call has Action in two spellings")
@@ -327,7 +332,8 @@ func (rq *request) restOperations() ([]match, error) {
 	}
 	segments := splitPath(rq.path)
 	for i, s := range segments {
-		if s == "." || s == ".." || s == "" && i < len(segments)-1 || escapesPlain(s) {
+		// What follows a semicolon is a parameter of the segment to some routers.
+		if s == "." || s == ".." || s == "" && i < len(segments)-1 || strings.Contains(s, ";") || escapesPlain(s) {
 			return nil, errors.New("the path is written in an unusual way")
 		}
 	}
@@ -490,16 +496,23 @@ func checkCharset(r *http.Request) error {
 	return nil
 }
 
-// plainBody returns the body without its content coding.
-func (rq *request) plainBody() ([]byte, error) {
-	var codings []string
-	for _, v := range rq.r.Header.Values("Content-Encoding") {
+// codings returns the content codings of a body, except the framing of S3's
+// chunks, which is gone already.
+func codings(h http.Header) []string {
+	var out []string
+	for _, v := range h.Values("Content-Encoding") {
 		for c := range strings.SplitSeq(v, ",") {
 			if c = strings.ToLower(strings.TrimSpace(c)); c != "" && c != "identity" && c != "aws-chunked" {
-				codings = append(codings, c)
+				out = append(out, c)
 			}
 		}
 	}
+	return out
+}
+
+// plainBody returns the body without its content coding.
+func (rq *request) plainBody() ([]byte, error) {
+	codings := codings(rq.r.Header)
 	if len(codings) == 0 || len(rq.body) == 0 {
 		return rq.body, nil
 	}
@@ -509,6 +522,9 @@ func (rq *request) plainBody() ([]byte, error) {
 	z, err := gzip.NewReader(bytes.NewReader(rq.body))
 	if err != nil {
 		return nil, errors.New("the body is not gzip, as its header says")
+	}
+	if z.Name != "" || z.Comment != "" || len(z.Extra) > 0 {
+		return nil, errors.New("the head of the gzip body holds text, which a service that does not unpack it would read")
 	}
 	out, err := io.ReadAll(io.LimitReader(z, maxInflated+1))
 	if err != nil {

@@ -1,0 +1,117 @@
+package awsapi
+
+import (
+	"bytes"
+	"compress/gzip"
+	"reflect"
+	"strings"
+	"testing"
+)
+
+// A form that is compressed is one text to a service that unpacks it, and another
+// to one that does not. Both are of the client's choice.
+func TestCompressedFormsHaveTwoReadings(t *testing.T) {
+	pack := func(name, text string) string {
+		var b bytes.Buffer
+		w := gzip.NewWriter(&b)
+		w.Name = name
+		if _, err := w.Write([]byte(text)); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.Close(); err != nil {
+			t.Fatal(err)
+		}
+		return b.String()
+	}
+	packed := append([]string{"Content-Encoding: gzip"}, formHeader...)
+	const (
+		iam     = "POST iam.amazonaws.com/"
+		metrics = "POST monitoring.us-east-1.amazonaws.com/"
+		hidden  = "&Action=CreateAccessKey&Version=2010-05-08&UserName=admin&X="
+		shown   = "Action=ListUsers&Version=2010-05-08"
+	)
+	if !strings.Contains(pack(hidden, shown), hidden) {
+		t.Fatal("the file name is not in the packed body")
+	}
+	for name, c := range map[string]struct {
+		call       *Call
+		want, tier string
+	}{
+		"another call in the file name": {call(t, iam, packed, pack(hidden, shown)), "the head of the gzip body holds text, which a service that does not unpack it would read", "A"},
+		"nothing in the head":           {call(t, iam, packed, pack("", shown)), "the body is compressed, which only PutMetricData takes as a form", "A"},
+		"metrics, with a file name":     {call(t, metrics, packed, pack(hidden, "Action=PutMetricData&Version=2010-08-01")), "the head of the gzip body holds text, which a service that does not unpack it would read", ""},
+		"metrics":                       {call(t, metrics, packed, pack("", "Action=PutMetricData&Version=2010-08-01&Namespace=n")), "", ""},
+		"metrics, another call":         {call(t, metrics, packed, pack("", "Action=DeleteAlarms&Version=2010-08-01")), "the body is compressed, which only PutMetricData takes as a form", ""},
+	} {
+		if c.call.Unknown != c.want || c.call.CredentialTier != c.tier {
+			t.Errorf("%s: unknown %q, tier %q, want %q and %q", name, c.call.Unknown, c.call.CredentialTier, c.want, c.tier)
+		}
+	}
+}
+
+func TestPathsThatAreRoutedAlikeAreJudgedAlike(t *testing.T) {
+	const gateway = "DELETE apigateway.us-east-1.amazonaws.com/restapis/abc"
+	want := []string{"arn:aws:apigateway:us-east-1::/restapis/abc"}
+	for _, line := range []string{gateway, gateway + "/"} {
+		if c := call(t, line, nil, ""); !reflect.DeepEqual(c.Resources(), want) {
+			t.Errorf("%s: %v", line, c.Resources())
+		}
+	}
+	if c := call(t, "GET lambda.us-east-1.amazonaws.com/2015-03-31/functions/secret;x", nil, ""); c.Unknown != "the path is written in an unusual way" {
+		t.Errorf("a parameter of a path segment: %q, %v", c.Unknown, c.Resources())
+	}
+}
+
+// S3 takes a header from a query parameter of its name as well; which of two values
+// counts is not documented.
+func TestEveryValueOfAnS3HeaderCounts(t *testing.T) {
+	want := []string{"s3:DeleteObjectVersion", "s3:BypassGovernanceRetention"}
+	const object = "DELETE bucket.s3.us-east-1.amazonaws.com/key?versionId=1"
+	for name, c := range map[string]*Call{
+		"header":               call(t, object, []string{"X-Amz-Bypass-Governance-Retention: true"}, ""),
+		"header and parameter": call(t, object+"&x-amz-bypass-governance-retention=true", []string{"X-Amz-Bypass-Governance-Retention: false"}, ""),
+		"two headers":          call(t, object, []string{"X-Amz-Bypass-Governance-Retention: false", "X-Amz-Bypass-Governance-Retention: true"}, ""),
+		"another word":         call(t, object, []string{"X-Amz-Bypass-Governance-Retention: 1"}, ""),
+	} {
+		if !reflect.DeepEqual(c.Actions(), want) {
+			t.Errorf("%s: %v", name, c.Actions())
+		}
+	}
+	if c := call(t, object, []string{"X-Amz-Bypass-Governance-Retention: false"}, ""); !reflect.DeepEqual(c.Actions(), want[:1]) {
+		t.Errorf("false: %v", c.Actions())
+	}
+}
+
+// A copy reads its source, wherever it goes and wherever that is.
+func TestCopiesNeedTheirSource(t *testing.T) {
+	const express, plain = "PUT mine--use1-az4--x-s3.s3express-use1-az4.us-east-1.amazonaws.com/key", "PUT mine.s3.us-east-1.amazonaws.com/key"
+	session := func(bucket string) string { return "arn:aws:s3express:us-east-1:111122223333:bucket/" + bucket }
+	for name, c := range map[string]struct {
+		call *Call
+		want []Need
+	}{
+		"into a directory bucket": {
+			call(t, express, []string{"X-Amz-Copy-Source: secret/plan"}, ""),
+			[]Need{{Action: "s3express:CreateSession", Resources: []string{session("mine--use1-az4--x-s3")}}, {Action: "s3:GetObject", Resources: []string{"arn:aws:s3:::secret/plan"}}},
+		},
+		"a part, into a directory bucket": {
+			call(t, express+"?partNumber=1&uploadId=u", []string{"X-Amz-Copy-Source: secret/plan?versionId=v"}, ""),
+			[]Need{{Action: "s3express:CreateSession", Resources: []string{session("mine--use1-az4--x-s3")}}, {Action: "s3:GetObjectVersion", Resources: []string{"arn:aws:s3:::secret/plan"}}},
+		},
+		"between directory buckets": {
+			call(t, express, []string{"X-Amz-Copy-Source: yours--use1-az4--x-s3/plan"}, ""),
+			[]Need{{Action: "s3express:CreateSession", Resources: []string{session("mine--use1-az4--x-s3"), session("yours--use1-az4--x-s3")}}},
+		},
+		"out of a directory bucket": {
+			call(t, plain, []string{"X-Amz-Copy-Source: yours--use1-az4--x-s3/plan"}, ""),
+			[]Need{{Action: "s3:PutObject", Resources: []string{"arn:aws:s3:::mine/key"}}, {Action: "s3express:CreateSession", Resources: []string{session("yours--use1-az4--x-s3")}}},
+		},
+	} {
+		if c.call.Unknown != "" || !reflect.DeepEqual(c.call.Needs, c.want) {
+			t.Errorf("%s: unknown %q\n got %+v\nwant %+v", name, c.call.Unknown, c.call.Needs, c.want)
+		}
+	}
+	if c := call(t, plain, []string{"X-Amz-Copy-Source: secret/plan%3FversionId=v"}, ""); c.Unknown != "the copy source is written in an unusual way" {
+		t.Errorf("an escaped version: %q, %+v", c.Unknown, c.Needs)
+	}
+}
