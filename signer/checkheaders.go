@@ -54,7 +54,12 @@ func checkHeaders(sig *Signature, r *http.Request) *Error {
 	for _, line := range r.Header["Connection"] {
 		for name := range strings.SplitSeq(line, ",") {
 			name = strings.ToLower(strings.Trim(name, " \t"))
-			if name == "authorization" || carriesMeaning(name) || contains(sig.SignedHeaders, name) {
+			if hopByHop(name) || name == "http2-settings" { // of the upgrade that java.net.http offers
+				continue
+			}
+			// A header that is there is a part of the request, signed or not: what
+			// a policy asks of it must hold for what AWS gets.
+			if name == "authorization" || carriesMeaning(name) || contains(sig.SignedHeaders, name) || len(lookup(r.Header, name)) > 0 {
 				return refuse(ReasonHopHeader, "the Connection header nominates %q, which is part of the request and must not be dropped on the way", clip(name))
 			}
 		}

@@ -174,6 +174,7 @@ func TestParseRefuses(t *testing.T) {
 		{"signed header nominated", "/", good("Connection", "close, X-Amz-Date"), ReasonHopHeader, "x-amz-date"},
 		{"token nominated", "/", good("Connection", "x-amz-security-token", "X-Amz-Security-Token", "t"), ReasonHopHeader, "x-amz-security-token"},
 		{"Range nominated", "/", good("Connection", "range"), ReasonHopHeader, "range"},
+		{"unsigned header nominated", "/", good("Connection", "keep-alive, Referer", "Referer", "https://example.com/"), ReasonHopHeader, "referer"},
 		{"absolute form", "https://h/", good(), ReasonMalformed, "slash"},
 		{"line break in the path", "/\n", good(), ReasonMalformed, "control"},
 		{"asterisk form", "*", good(), ReasonMalformed, "slash"},
