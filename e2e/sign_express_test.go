@@ -121,14 +121,18 @@ func (e *expressServer) handle(w http.ResponseWriter, a *arrival) error {
 		io.WriteString(w, strings.NewReplacer("{id}", c.AccessKeyID, "{secret}", c.SecretAccessKey, "{token}", c.SessionToken).Replace(answer))
 		return nil
 	}
-	got, err := e.verify(a, "X-Amz-S3session-Token")
-	if err != nil {
+	what := a.Method + " by the session"
+	if strings.Contains(query, "X-Amz-Signature=") {
+		what = a.Method + " by a link"
+		if keys, err := e.checkLink(a, "s3express", "X-Amz-S3session-Token"); err != nil || keys.AccessKeyID != "ASIAEXPRESSSESSION01" {
+			return fmt.Errorf("a link by %s: %w", keys.AccessKeyID, err)
+		}
+	} else if got, err := e.verify(a, "X-Amz-S3session-Token"); err != nil {
 		return err
-	}
-	if got.keys.AccessKeyID != "ASIAEXPRESSSESSION01" || got.service != "s3express" {
+	} else if got.keys.AccessKeyID != "ASIAEXPRESSSESSION01" || got.service != "s3express" {
 		return fmt.Errorf("signed by %s for %s", got.keys.AccessKeyID, got.service)
 	}
-	e.did(a.Method + " by the session")
+	e.did(what)
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	switch a.Method {
@@ -186,9 +190,11 @@ type tap struct {
 	http.RoundTripper
 	mu   sync.Mutex
 	seen bytes.Buffer
+	sent []*http.Request
 }
 
 func (c *tap) RoundTrip(r *http.Request) (*http.Response, error) {
+	sent := r.Clone(r.Context())
 	response, err := c.RoundTripper.RoundTrip(r)
 	if err != nil {
 		return nil, err
@@ -196,6 +202,7 @@ func (c *tap) RoundTrip(r *http.Request) (*http.Response, error) {
 	text, err := httputil.DumpResponse(response, true)
 	c.mu.Lock()
 	c.seen.Write(text)
+	c.sent = append(c.sent, sent)
 	c.mu.Unlock()
 	return response, err
 }
@@ -249,23 +256,44 @@ func TestDirectoryBucketGoSDK(t *testing.T) {
 	if err != nil || !bytes.Equal(data, want) {
 		t.Errorf("read back %d bytes, %v", len(data), err)
 	}
+	link, err := s3.NewPresignClient(client).PresignGetObject(t.Context(), &s3.GetObjectInput{Bucket: bucket, Key: aws.String("a/b c")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	byLink, err := (&http.Client{Transport: received}).Get(link.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	data, err = io.ReadAll(byLink.Body)
+	if err != nil || !bytes.Equal(data, want) {
+		t.Errorf("by a link: %s, %d bytes, %v", byLink.Status, len(data), err)
+	}
 	if out, err := client.ListObjectsV2(t.Context(), &s3.ListObjectsV2Input{Bucket: bucket}); err != nil || len(out.Contents) != 1 {
 		t.Errorf("%+v, %v", out, err)
 	}
 	if _, err := client.DeleteObject(t.Context(), &s3.DeleteObjectInput{Bucket: bucket, Key: aws.String("a/b c")}); err != nil {
 		t.Error(err)
 	}
-	if got, want := strings.Join(e.calls, ", "), "CreateSession by the role, PUT by the session, GET by the session, GET by the session, DELETE by the session"; got != want {
+	if got, want := strings.Join(e.calls, ", "), "CreateSession by the role, PUT by the session, GET by the session, GET by a link, GET by the session, DELETE by the session"; got != want {
 		t.Errorf("the server saw: %s\nwant %s", got, want)
+	}
+	arrived := slices.DeleteFunc(e.arrivals(), func(a arrival) bool { return strings.HasPrefix(a.Host, "sts.") })
+	for i, sent := range received.sent {
+		var headers [][2]string
+		for name, values := range sent.Header {
+			headers = append(headers, [2]string{name, values[0]})
+		}
+		got := arrived[i]
+		sameMeaning(t, sent.Method, withoutKeys(sent.URL.RequestURI()), headers, withTarget(got, withoutKeys(got.Target)), "x-amz-s3session-token", "user-agent")
 	}
 	if !strings.Contains(received.seen.String(), "<AccessKeyId>CSIG") {
 		t.Error("the client received no client credentials")
 	}
 	e.noSecretSeen(t, p, haystack{"what the client received", received.seen.Bytes()})
 
-	lines := waitForAudit(t, p.audit, 5)
+	lines := waitForAudit(t, p.audit, 6)
 	for i, line := range lines {
-		operation := []string{"CreateSession", "PutObject", "GetObject", "ListObjectsV2", "DeleteObject"}[i]
+		operation := []string{"CreateSession", "PutObject", "GetObject", "GetObject", "ListObjectsV2", "DeleteObject"}[i]
 		if line.Operation != operation || line.Decision != "allow" || line.Identity != "ci" || line.RoleARN != deployARN || line.AWSRequestID != "EXPRESS" ||
 			!slices.Equal(line.Actions, []string{"s3express:CreateSession"}) || line.Statement != "Directory" {
 			t.Errorf("audit line %+v, want %s allowed by Directory", line, operation)

@@ -158,7 +158,7 @@ func withoutKeys(target string) string {
 	path, query, _ := strings.Cut(target, "?")
 	pairs := slices.DeleteFunc(strings.Split(query, "&"), func(pair string) bool {
 		name, _, _ := strings.Cut(pair, "=")
-		return slices.Contains([]string{"X-Amz-Credential", "X-Amz-Date", "X-Amz-Signature", "X-Amz-Security-Token"}, name)
+		return slices.Contains([]string{"X-Amz-Credential", "X-Amz-Date", "X-Amz-Signature", "X-Amz-Security-Token", "X-Amz-S3session-Token"}, name)
 	})
 	return path + "?" + strings.Join(pairs, "&")
 }
@@ -166,14 +166,36 @@ func withoutKeys(target string) string {
 // verifyLink presigns what arrived again, with the SDK's signer.
 func (s *standIn) verifyLink(t *testing.T, a arrival) {
 	t.Helper()
+	if keys, err := s.checkLink(&a, "s3", "X-Amz-Security-Token"); err != nil || keys.AccessKeyID != s.keys.AccessKeyID {
+		t.Errorf("the link that arrived is signed by %s: %v", keys.AccessKeyID, err)
+	}
+}
+
+// checkLink presigns a request to S3 or S3 Express again. The token must be in the
+// parameter that is named.
+func (s *standIn) checkLink(a *arrival, service, tokenParam string) (aws.Credentials, error) {
 	again, err := http.NewRequest(a.Method, "https://"+a.Host+a.Target, nil)
 	if err != nil {
-		t.Fatal(err)
+		return aws.Credentials{}, err
 	}
 	query := again.URL.Query()
+	id, scope, _ := strings.Cut(query.Get("X-Amz-Credential"), "/")
 	at, err := time.Parse("20060102T150405Z", query.Get("X-Amz-Date"))
+	if err != nil || scope != at.Format("20060102")+"/"+region+"/"+service+"/aws4_request" {
+		return aws.Credentials{}, fmt.Errorf("the scope is %s, %v", scope, err)
+	}
+	keys, err := s.key(id)
 	if err != nil {
-		t.Fatal(err)
+		return keys, err
+	}
+	for _, name := range []string{"X-Amz-Security-Token", "X-Amz-S3session-Token"} {
+		want := ""
+		if name == tokenParam {
+			want = keys.SessionToken
+		}
+		if query.Get(name) != want {
+			return keys, fmt.Errorf("%s is not what belongs to %s", name, id)
+		}
 	}
 	signature, signed := query.Get("X-Amz-Signature"), strings.Split(query.Get("X-Amz-SignedHeaders"), ";")
 	for _, name := range []string{"X-Amz-Signature", "X-Amz-Credential", "X-Amz-Date", "X-Amz-SignedHeaders", "X-Amz-Algorithm"} {
@@ -189,14 +211,17 @@ func (s *standIn) verifyLink(t *testing.T, a arrival) {
 			again.Header[http.CanonicalHeaderKey(name)] = a.Header.Values(name)
 		}
 	}
+	without := keys
+	without.SessionToken = "" // it is in the query already
 	signer := v4.NewSigner(func(o *v4.SignerOptions) { o.DisableURIPathEscaping = true })
-	uri, _, err := signer.PresignHTTP(t.Context(), s.keys, again, "UNSIGNED-PAYLOAD", "s3", region, at)
+	uri, _, err := signer.PresignHTTP(context.Background(), without, again, "UNSIGNED-PAYLOAD", service, region, at)
 	if err != nil {
-		t.Fatal(err)
+		return keys, err
 	}
 	if !strings.Contains(uri, "X-Amz-Signature="+signature) {
-		t.Errorf("the signature %s of the link that arrived is wrong, the SDK's signer makes %s", signature, uri)
+		return keys, fmt.Errorf("the signature is %s, the SDK's signer makes %s", signature, uri)
 	}
+	return keys, nil
 }
 
 // presignAt makes a link with a time of its own.

@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
-	"crypto/hmac"
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
@@ -360,6 +359,3 @@ func (c *chunkChain) next(algorithm, what string) string {
 	c.prev = hex.EncodeToString(hmacSHA256(c.key, algorithm+"\n"+c.date+"\n"+c.scope+"\n"+c.prev+"\n"+what))
 	return c.prev
 }
-
-// equalHMAC compares signatures in hexadecimal.
-func equalHMAC(a, b string) bool { return hmac.Equal([]byte(a), []byte(b)) }
