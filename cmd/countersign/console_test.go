@@ -61,7 +61,7 @@ audit: {file: %s}
 		t.Setenv(name, "")
 	}
 	stdout, stderr = &bytes.Buffer{}, &bytes.Buffer{}
-	return &app{getenv: os.Getenv, environ: func() []string { return nil }, stdin: strings.NewReader(""), stdout: stdout, stderr: stderr,
+	return &app{getenv: os.Getenv, environ: func() []string { return []string{} }, stdin: strings.NewReader(""), stdout: stdout, stderr: stderr,
 		configPath: path, identity: localIdentity, output: "text"}, stdout, stderr, cloud
 }
 
