@@ -3,6 +3,7 @@ package console
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/url"
 	"os"
@@ -122,6 +123,20 @@ func ask[T any](c *chrome, expression string) T {
 	return out
 }
 
+// visit goes to an address and waits until a condition holds there. It does not wait
+// for the load event, which chromedp can miss while the page is in the background.
+func (c *chrome) visit(address, condition string) {
+	c.t.Helper()
+	c.run(cdppage.BringToFront(), chromedp.ActionFunc(func(ctx context.Context) error {
+		_, _, failed, _, err := cdppage.Navigate(address).Do(ctx)
+		if err == nil && failed != "" {
+			err = errors.New(failed)
+		}
+		return err
+	}))
+	c.until(condition)
+}
+
 // until waits for an expression to be true. A page may go on to the next one
 // meanwhile, so that it cannot be evaluated for a moment.
 func (c *chrome) until(expression string) {
@@ -175,8 +190,7 @@ func TestBrowser(t *testing.T) {
 	c := openChrome(t, p.cloud.sandbox.Address())
 
 	// The one-time link leads to the page, and the cookie holds.
-	c.run(chromedp.Navigate(p.base + p.link("alice")))
-	c.until(`location.pathname === "/console/" && document.querySelectorAll(".role").length === 3`)
+	c.visit(p.base + p.link("alice"), `location.pathname === "/console/" && document.querySelectorAll(".role").length === 3`)
 	c.until(`document.getElementById("live").textContent.startsWith("Live")`)
 	c.quiet()
 	if bad := ask[string](c, unnamed); bad != "" {
@@ -215,8 +229,7 @@ func TestBrowser(t *testing.T) {
 
 	// Filter and open with the keyboard alone.
 	c.run(chromedp.Evaluate(`document.activeElement.blur(); scrollTo(0, 0)`, nil))
-	c.run(chromedp.Navigate(p.base + "/console/"))
-	c.until(`document.querySelectorAll(".role").length === 3`)
+	c.visit(p.base + "/console/", `document.querySelectorAll(".role").length === 3`)
 	press := func(keys ...string) {
 		t.Helper()
 		for _, k := range keys {
@@ -275,8 +288,7 @@ func TestBrowser(t *testing.T) {
 	}
 
 	// A phone, and the dark.
-	c.run(chromedp.Navigate(p.base + "/console/"))
-	c.until(`document.querySelectorAll(".role").length === 3`)
+	c.visit(p.base + "/console/", `document.querySelectorAll(".role").length === 3`)
 	light := ask[string](c, `getComputedStyle(document.body).backgroundColor`)
 	c.run(emulation.SetEmulatedMedia().WithFeatures([]*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: "dark"}}))
 	if dark := ask[string](c, `getComputedStyle(document.body).backgroundColor`); dark == light {
@@ -293,8 +305,7 @@ func TestBrowser(t *testing.T) {
 		t.Errorf("a phone has to scroll sideways: %d wide", width)
 	}
 	c.shot("page-narrow-dark")
-	c.run(chromedp.Navigate(p.base + "/console/terminal?role=deploy"))
-	c.until(`document.querySelector("h1").innerText === "Use deploy in a terminal"`)
+	c.visit(p.base + "/console/terminal?role=deploy", `document.querySelector("h1").innerText === "Use deploy in a terminal"`)
 	if width := ask[int](c, "document.documentElement.scrollWidth"); width > 360 {
 		t.Errorf("a phone has to scroll sideways in the terminal's page: %d wide", width)
 	}
@@ -307,8 +318,7 @@ func TestBrowser(t *testing.T) {
 	// Signing out.
 	c.run(chromedp.Click(".who summary"), chromedp.WaitVisible(".menu button"), chromedp.Click(".menu button"))
 	c.until(`document.body.innerText.includes("stay signed in until their sessions expire")`)
-	c.run(chromedp.Navigate(p.base + "/console/"))
-	c.until(`document.querySelector("h1").innerText === "Sign in"`)
+	c.visit(p.base + "/console/", `document.querySelector("h1").innerText === "Sign in"`)
 	c.shot("signin")
 	c.quiet()
 }
@@ -325,8 +335,7 @@ func TestBrowserRunsNoMarkup(t *testing.T) {
 	}
 	p.lines(1)
 	c := openChrome(t, p.cloud.sandbox.Address())
-	c.run(chromedp.Navigate(p.base + p.link("bob")))
-	c.until(`document.querySelectorAll("#lines tbody tr").length >= 2`)
+	c.visit(p.base + p.link("bob"), `document.querySelectorAll("#lines tbody tr").length >= 2`)
 	c.until(`document.getElementById("live").textContent.startsWith("Live")`)
 	entry.Error, entry.Reason = evil, evil
 	if err := p.log.Write(entry); err != nil {
