@@ -14,7 +14,7 @@ standard input does.
     strictmoto.py --cert server.pem --key server.key
 
 Requests whose Host is "strict.invalid" are for the test and not for AWS:
-GET /log?since=N, GET /secrets.
+GET /log?since=N, GET /secrets, GET /keys.
 """
 import argparse
 import base64
@@ -36,12 +36,15 @@ from botocore.awsrequest import AWSRequest
 from botocore.compat import HTTPHeaders
 from botocore.credentials import Credentials
 from moto.core import DEFAULT_ACCOUNT_ID
+from moto.core.responses import ActionResult
 from moto.iam.models import iam_backends
 from moto.moto_server.werkzeug_app import (
     DomainDispatcherApplication,
     create_backend_app,
 )
 from moto.sts.models import sts_backends
+from moto.sts.responses import TokenResponse
+from moto.sts.utils import random_session_token
 from werkzeug.serving import ThreadedWSGIServer, WSGIRequestHandler
 
 ADMIN_HOST = "strict.invalid"
@@ -81,8 +84,41 @@ class Key:
         self.expires = expires
 
 
+# Sessions of GetSessionToken and GetFederationToken, by access key id.
+SESSIONS = {}
+
+
+def hand_out_sessions(operation):
+    """Make moto answer an operation with a session of its own each time.
+
+    It answers these with the keys of an example, always the same.
+    """
+    original = getattr(TokenResponse, operation)
+
+    def answer(response):
+        result = original(response).result
+        made = iam_backends[DEFAULT_ACCOUNT_ID]["aws"].create_temp_access_key()
+        token = random_session_token()
+        user = result.get("FederatedUser")
+        SESSIONS[made.access_key_id] = Key(
+            user["Arn"] if user else find_key(response.access_key).arn,
+            made.secret_access_key,
+            token,
+            result["Credentials"]["Expiration"],
+        )
+        result["Credentials"].update(
+            AccessKeyId=made.access_key_id,
+            SecretAccessKey=made.secret_access_key,
+            SessionToken=token,
+        )
+        return ActionResult(result)
+
+    setattr(TokenResponse, operation, answer)
+
+
 def known_keys():
-    """Yield (access key id, Key) of every user and role session."""
+    """Yield (access key id, Key) of every user and session."""
+    yield from list(SESSIONS.items())
     for partitions in list(sts_backends.values()):
         for backend in list(partitions.values()):
             for role in list(backend.assumed_roles):
@@ -580,6 +616,16 @@ class Strict:
                 for text in (key.secret, key.token)
                 if text
             })
+        elif path == "/keys":
+            answer = [
+                {
+                    "access_key_id": access_key_id,
+                    "arn": key.arn,
+                    "secret": key.secret,
+                    "token": key.token or "",
+                }
+                for access_key_id, key in known_keys()
+            ]
         else:
             status, answer = "404 Not Found", {}
         body = json.dumps(answer).encode()
@@ -647,6 +693,8 @@ def main():
     parser.add_argument("--key", required=True)
     arguments = parser.parse_args()
     threading.Thread(target=end_with_parent, daemon=True).start()
+    hand_out_sessions("get_session_token")
+    hand_out_sessions("get_federation_token")
     user = create_user("source")
     app = Strict(DomainDispatcherApplication(create_backend_app))
     server = Server("127.0.0.1", 0, app, Handler)
