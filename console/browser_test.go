@@ -190,7 +190,7 @@ func TestBrowser(t *testing.T) {
 	c := openChrome(t, p.cloud.sandbox.Address())
 
 	// The one-time link leads to the page, and the cookie holds.
-	c.visit(p.base + p.link("alice"), `location.pathname === "/console/" && document.querySelectorAll(".role").length === 3`)
+	c.visit(p.base+p.link("alice"), `location.pathname === "/console/" && document.querySelectorAll(".role").length === 3`)
 	c.until(`document.getElementById("live").textContent.startsWith("Live")`)
 	c.quiet()
 	if bad := ask[string](c, unnamed); bad != "" {
@@ -229,7 +229,7 @@ func TestBrowser(t *testing.T) {
 
 	// Filter and open with the keyboard alone.
 	c.run(chromedp.Evaluate(`document.activeElement.blur(); scrollTo(0, 0)`, nil))
-	c.visit(p.base + "/console/", `document.querySelectorAll(".role").length === 3`)
+	c.visit(p.base+"/console/", `document.querySelectorAll(".role").length === 3`)
 	press := func(keys ...string) {
 		t.Helper()
 		for _, k := range keys {
@@ -288,7 +288,7 @@ func TestBrowser(t *testing.T) {
 	}
 
 	// A phone, and the dark.
-	c.visit(p.base + "/console/", `document.querySelectorAll(".role").length === 3`)
+	c.visit(p.base+"/console/", `document.querySelectorAll(".role").length === 3`)
 	light := ask[string](c, `getComputedStyle(document.body).backgroundColor`)
 	c.run(emulation.SetEmulatedMedia().WithFeatures([]*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: "dark"}}))
 	if dark := ask[string](c, `getComputedStyle(document.body).backgroundColor`); dark == light {
@@ -305,7 +305,7 @@ func TestBrowser(t *testing.T) {
 		t.Errorf("a phone has to scroll sideways: %d wide", width)
 	}
 	c.shot("page-narrow-dark")
-	c.visit(p.base + "/console/terminal?role=deploy", `document.querySelector("h1").innerText === "Use deploy in a terminal"`)
+	c.visit(p.base+"/console/terminal?role=deploy", `document.querySelector("h1").innerText === "Use deploy in a terminal"`)
 	if width := ask[int](c, "document.documentElement.scrollWidth"); width > 360 {
 		t.Errorf("a phone has to scroll sideways in the terminal's page: %d wide", width)
 	}
@@ -318,7 +318,7 @@ func TestBrowser(t *testing.T) {
 	// Signing out.
 	c.run(chromedp.Click(".who summary"), chromedp.WaitVisible(".menu button"), chromedp.Click(".menu button"))
 	c.until(`document.body.innerText.includes("stay signed in until their sessions expire")`)
-	c.visit(p.base + "/console/", `document.querySelector("h1").innerText === "Sign in"`)
+	c.visit(p.base+"/console/", `document.querySelector("h1").innerText === "Sign in"`)
 	c.shot("signin")
 	c.quiet()
 }
@@ -335,7 +335,7 @@ func TestBrowserRunsNoMarkup(t *testing.T) {
 	}
 	p.lines(1)
 	c := openChrome(t, p.cloud.sandbox.Address())
-	c.visit(p.base + p.link("bob"), `document.querySelectorAll("#lines tbody tr").length >= 2`)
+	c.visit(p.base+p.link("bob"), `document.querySelectorAll("#lines tbody tr").length >= 2`)
 	c.until(`document.getElementById("live").textContent.startsWith("Live")`)
 	entry.Error, entry.Reason = evil, evil
 	if err := p.log.Write(entry); err != nil {
