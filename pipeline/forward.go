@@ -81,6 +81,7 @@ func newReverseProxy(p *Pipeline) *httputil.ReverseProxy {
 		ModifyResponse: func(res *http.Response) error {
 			x := exchangeOf(res.Request.Context())
 			x.entry.AWSRequestID = awsRequestID(res.Header)
+			x.hideSignature(res)
 			if x.verified != nil && res.StatusCode >= 400 && x.verified.BodyErr() != nil {
 				// AWS answered a request whose body we cut off. The client is to
 				// hear why.
