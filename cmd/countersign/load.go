@@ -9,7 +9,9 @@ import (
 	"net"
 	"os"
 	"strings"
+	"sync"
 
+	"github.com/coreos/go-systemd/v22/activation"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
@@ -73,8 +75,27 @@ func (a *app) tempDir(stateDir string) (string, error) {
 	return os.MkdirTemp(stateDir, "run-")
 }
 
-// listen opens a listener and says what to do when the address is taken.
+// inherited are the listeners that systemd opened for this process, by the names
+// that the socket unit gives them. They belong to the process and can be taken
+// over once.
+var inherited = sync.OnceValues(activation.ListenersWithNames)
+
+// listen opens a listener and says what to do when the address is taken. Where
+// systemd has opened one under the name of the key, it takes that.
 func listen(ctx context.Context, key, address string) (net.Listener, error) {
+	ready, err := inherited()
+	if err != nil {
+		return nil, fmt.Errorf("%s: socket activation: %w", key, err)
+	}
+	if l := ready[key]; len(l) > 1 {
+		return nil, fmt.Errorf("%s: systemd has opened %d sockets of that name; one unit with one ListenStream is enough", key, len(l))
+	} else if len(l) == 1 {
+		// Who may use a listener without a key follows from the configured address.
+		if at := l[0].Addr().String(); config.LoopbackAddress(address) && !config.LoopbackAddress(at) {
+			return nil, fmt.Errorf("%s is %s, and systemd's socket is open at %s for others too; give both the same address", key, address, at)
+		}
+		return l[0], nil
+	}
 	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", address)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w; choose another address (COUNTERSIGN_%s), or stop what listens there",
