@@ -53,7 +53,8 @@ type exchange struct {
 	body     *countingBody
 	bodyRead []byte // the whole body, where understanding the call needed it
 	heldBody bool   // it is that of an unsigned call, and goes out from there
-	reserved int64  // of the pipeline's budget
+	reserved int64  // of budget
+	budget   *budget
 
 	entry    audit.Entry
 	pending  *audit.Pending
@@ -65,7 +66,7 @@ type exchange struct {
 // begin starts the record of a request.
 func (p *Pipeline) begin(w http.ResponseWriter, r *http.Request) *exchange {
 	now := p.opt.Now()
-	x := &exchange{p: p, start: time.Now()}
+	x := &exchange{p: p, start: time.Now(), budget: &p.budget}
 	x.body = &countingBody{ReadCloser: r.Body}
 	x.in = r.WithContext(context.WithValue(r.Context(), contextKey{}, x))
 	if r.Body != nil && r.Body != http.NoBody {
@@ -135,7 +136,7 @@ func (x *exchange) query(now time.Time) policy.Query {
 
 // reserve takes memory from the budget that all requests share.
 func (x *exchange) reserve(n int64) error {
-	if !x.p.budget.take(n) {
+	if !x.budget.take(n) {
 		return fmt.Errorf("all memory for held bodies (limits.body_buffer_sum) is in use; try again")
 	}
 	x.reserved += n
@@ -148,7 +149,7 @@ func (x *exchange) holdBody(limit int64) ([]byte, *refusal) {
 		return []byte{}, nil
 	}
 	if n := x.in.ContentLength; n > limit {
-		return nil, refuse(awsapi.ErrEntityTooLarge, "too-large", "the body has %d bytes, at most %d can be held (limits.body_buffer)", n, limit)
+		return nil, refuse(awsapi.ErrEntityTooLarge, "too-large", "the body has %d bytes, at most %d are held of a call without a signature", n, limit)
 	}
 	buf := []byte{}
 	chunk := make([]byte, 32<<10)
@@ -156,7 +157,7 @@ func (x *exchange) holdBody(limit int64) ([]byte, *refusal) {
 		n, err := x.in.Body.Read(chunk)
 		if n > 0 {
 			if int64(len(buf)+n) > limit {
-				return nil, refuse(awsapi.ErrEntityTooLarge, "too-large", "the body is longer than the %d bytes that can be held (limits.body_buffer)", limit)
+				return nil, refuse(awsapi.ErrEntityTooLarge, "too-large", "the body is longer than the %d bytes that are held of a call without a signature", limit)
 			}
 			if e := x.reserve(int64(n)); e != nil {
 				return nil, refuse(awsapi.ErrThrottled, "no-memory", "%v", e)
@@ -178,7 +179,7 @@ func (x *exchange) holdBody(limit int64) ([]byte, *refusal) {
 // request alone.
 func (x *exchange) end() {
 	cause := recover()
-	x.p.budget.give(x.reserved)
+	x.budget.give(x.reserved)
 	x.done()
 	if cause != nil && cause != http.ErrAbortHandler {
 		x.panicked(cause)

@@ -74,7 +74,7 @@ type Options struct {
 
 	// BodyBuffer bounds, in bytes, a body that has to be held in memory before
 	// the decision; 0 is signer.DefaultBodyLimit. BodyBufferSum bounds all of
-	// them together; 0 is 1 GiB.
+	// them together; 0 is 1 GiB. Bodies that nobody signed get a sixteenth of it.
 	BodyBuffer, BodyBufferSum int64
 	// Chunk and Event bound one signed chunk and one event of a stream; 0 is
 	// the signer's default.
@@ -121,6 +121,7 @@ type Pipeline struct {
 	opt         Options
 	keys        *signer.Keys
 	budget      budget
+	strangers   budget // for calls that nobody signed
 	credentials map[string]bool
 	proxy       *httputil.ReverseProxy
 }
@@ -148,6 +149,7 @@ func New(opt Options) (*Pipeline, error) {
 	}
 	p := &Pipeline{opt: opt, keys: new(signer.Keys), credentials: make(map[string]bool)}
 	p.budget.left.Store(opt.BodyBufferSum)
+	p.strangers.left.Store(opt.BodyBufferSum / 16)
 	for _, c := range opt.CredentialCalls {
 		p.credentials[strings.ToLower(c)] = true
 	}
@@ -531,12 +533,17 @@ func (p *Pipeline) unsigned(x *exchange) *refusal {
 		"or name %s and %s in `unsigned` if it needs none", x.host.Name, x.in.Method)
 }
 
+// unsignedBody bounds the body of an unsigned call that has to be read: the longest
+// is a SAML assertion of 100,000 characters, percent-encoded.
+const unsignedBody = 1 << 20
+
 // unsignedCall tells what an unsigned request asks for, and refuses what would
 // hand AWS keys to whoever asks.
 func (p *Pipeline) unsignedCall(x *exchange) *refusal {
 	if awsapi.NeedsBody(x.host, x.in) {
 		var ref *refusal
-		if x.bodyRead, ref = x.holdBody(p.opt.BodyBuffer); ref != nil {
+		x.budget = &p.strangers
+		if x.bodyRead, ref = x.holdBody(min(p.opt.BodyBuffer, unsignedBody)); ref != nil {
 			return ref
 		}
 	}

@@ -303,6 +303,38 @@ func TestHeldBodiesShareABudget(t *testing.T) {
 	}
 }
 
+// Whoever reaches the listener can send a call that needs no signature, so what is
+// held for such calls must not crowd out those of clients.
+func TestUnsignedBodiesAreHeldInALittleMemory(t *testing.T) {
+	unsigned := func(size int) call {
+		return call{method: "POST", host: "sts.us-east-1.amazonaws.com", target: "/", service: "sts", keys: clientKeys, at: time.Now(),
+			body:   "Action=AssumeRoleWithWebIdentity&Version=2011-06-15&WebIdentityToken=" + strings.Repeat("t", size),
+			header: http.Header{"Content-Type": {"application/x-www-form-urlencoded"}}}
+	}
+	strip := func(h http.Header) {
+		h.Del("Authorization")
+		h.Del("X-Amz-Date")
+		h.Del("X-Amz-Content-Sha256")
+	}
+	for name, c := range map[string]struct {
+		sum  int64
+		size int
+		want string
+	}{
+		"a token":        {0, 20 << 10, "RoleArn"}, // what the call itself is refused for
+		"more than any":  {0, unsignedBody, "the body"},
+		"more than left": {1 << 20, 70 << 10, "limits.body_buffer_sum"},
+	} {
+		h := setup(t, func(o *Options) { o.BodyBufferSum = c.sum }, nil)
+		if res, body := h.send(unsigned(c.size), strip); res.StatusCode != 400 && res.StatusCode != 413 || !strings.Contains(body, c.want) {
+			t.Errorf("%s: %s %s", name, res.Status, body)
+		}
+		if left, sum := h.pipeline.strangers.left.Load(), h.pipeline.opt.BodyBufferSum/16; left != sum {
+			t.Errorf("%s: %d bytes are left for unsigned calls, not %d", name, left, sum)
+		}
+	}
+}
+
 func TestEndpointModeFindsTheHostFromTheScope(t *testing.T) {
 	h := setup(t, nil, nil)
 	h.front.Config.Handler = h.pipeline.Endpoint()
