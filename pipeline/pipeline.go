@@ -353,6 +353,14 @@ func (p *Pipeline) verify(x *exchange) *refusal {
 // would hand AWS keys to the client.
 func (p *Pipeline) understand(x *exchange) *refusal {
 	if awsapi.NeedsBody(x.host, x.in) {
+		switch x.sig.Payload {
+		case signer.PayloadChunked, signer.PayloadChunkedTrailer, signer.PayloadUnsignedTrailer:
+			if !x.host.S3 {
+				// A service that does not know the framing would read it as part of
+				// the text, trailers and all: another call than the one judged here.
+				return refuse(awsapi.ErrInvalidRequest, string(signer.ReasonUnsupported), "the body is sent in chunks (aws-chunked), which only S3 takes")
+			}
+		}
 		body, err := x.verified.Buffer(p.opt.BodyBuffer)
 		if err != nil {
 			return refuseSignature(err)

@@ -3,11 +3,13 @@ package pipeline
 import (
 	"errors"
 	"io"
+	"maps"
 	"net/http"
 	"strings"
 	"testing"
 	"time"
 
+	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/countersign-proxy/countersign/audit"
@@ -300,6 +302,30 @@ func TestHeldBodiesShareABudget(t *testing.T) {
 	}
 	if left := h.pipeline.budget.left.Load(); left != 100 {
 		t.Errorf("%d bytes of the budget are left, not 100", left)
+	}
+}
+
+// A form in chunks is one text without the framing, and another with it.
+func TestChunksOutsideOfS3AreRefused(t *testing.T) {
+	h := setup(t, nil, nil)
+	const word = "STREAMING-UNSIGNED-PAYLOAD-TRAILER"
+	body := "4\r\nActi\r\n1f\r\non=ListUsers&Version=2010-05-08\r\n0\r\nx-amz-checksum-crc32:&Action=CreateAccessKey&Version=2010-05-08&UserName=admin\r\n\r\n"
+	r, err := http.NewRequest(http.MethodPost, "https://iam.amazonaws.com/", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.ContentLength = int64(len(body))
+	r.Header = http.Header{"Content-Type": {"application/x-www-form-urlencoded"}, "Content-Encoding": {"aws-chunked"}, "X-Amz-Content-Sha256": {word}}
+	if err := v4.NewSigner().SignHTTP(t.Context(), clientKeys, r, word, "iam", "us-east-1", time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	c := call{method: "POST", host: "iam.amazonaws.com", target: "/", service: "iam", keys: clientKeys, at: time.Now(), body: body}
+	res, text := h.send(c, func(head http.Header) {
+		clear(head)
+		maps.Copy(head, r.Header)
+	})
+	if res.StatusCode != 400 || !strings.Contains(text, "only S3 takes") || len(h.arrived()) != 0 {
+		t.Errorf("%s %s, arrived: %+v", res.Status, text, h.arrived())
 	}
 }
 
