@@ -1,0 +1,20 @@
+output "source_role_arn" {
+  description = "The proxy's own role."
+  value       = local.source_arn
+}
+
+output "role_arns" {
+  description = "The roles that the proxy assumes, by name."
+  value       = { for name, r in aws_iam_role.assumed : name => r.arn }
+}
+
+output "countersign_roles" {
+  description = "The section roles of countersign.yaml, as YAML."
+  value = yamlencode({
+    roles = { for name, r in var.roles : name => merge(
+      { arn = aws_iam_role.assumed[name].arn, duration = "${r.max_session_duration}s" },
+      r.external_id == null ? {} : { external_id = r.external_id },
+    ) }
+  })
+  sensitive = true # external ids
+}
