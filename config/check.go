@@ -10,6 +10,10 @@ import (
 	"time"
 )
 
+// consoleCallback is the path of the admin listener that an issuer sends people
+// back to.
+const consoleCallback = "/console/callback"
+
 // defaults fills in what depends on other settings.
 func (d *decoder) defaults(c *Config) {
 	if c.Tunnel.Mode == "" {
@@ -227,6 +231,14 @@ func (d *decoder) checkIssuers(c *Config) {
 	}
 	if o.RedirectURL == "" {
 		d.problem("console.oidc.redirect_url", "the key is missing; expected the URL that people are sent back to")
+	}
+	if o.RedirectURL != "" && !strings.HasSuffix(o.RedirectURL, consoleCallback) {
+		d.problem("console.oidc.redirect_url", "%s is not where the console takes people back; expected it to end in %s", quote(o.RedirectURL), consoleCallback)
+	}
+	for _, is := range c.Issuers {
+		if is.URL == o.Issuer && o.ClientID != "" && !slices.Contains(is.Audience, o.ClientID) {
+			d.problem("console.oidc.client_id", "%s is not in the audience of the issuer %s, so its tokens would be refused; expected it there", quote(o.ClientID), is.URL)
+		}
 	}
 	if !slices.Contains(o.Scopes, "openid") {
 		d.problem("console.oidc.scopes", "openid is not among them; expected it (OpenID Connect Core, section 3.1.2.1)")
