@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -22,6 +23,7 @@ import (
 	"github.com/countersign-proxy/countersign/audit"
 	"github.com/countersign-proxy/countersign/ca"
 	"github.com/countersign-proxy/countersign/config"
+	"github.com/countersign-proxy/countersign/console"
 	"github.com/countersign-proxy/countersign/identity"
 	"github.com/countersign-proxy/countersign/pipeline"
 	"github.com/countersign-proxy/countersign/virtualsts"
@@ -235,7 +237,8 @@ func needRestart(before, after *config.Config) []string {
 	}{
 		{"listen", before.Listen == after.Listen},
 		{"endpoint.listen", before.Endpoint == after.Endpoint},
-		{"admin.listen", before.Admin.Listen == after.Admin.Listen},
+		{"admin", reflect.DeepEqual(before.Admin, after.Admin)},
+		{"console", reflect.DeepEqual(before.Console, after.Console)},
 		{"metrics.listen", before.Metrics == after.Metrics},
 		{"tls", before.TLS == after.TLS},
 		{"state_dir", before.StateDir == after.StateDir},
@@ -280,6 +283,13 @@ func (a *app) announce(p *proxy, trust trustFiles) error {
 	fmt.Fprintf(a.stderr, "countersign is ready.\n\n  proxy      %s\n  CA         %s\n", p.addresses.proxy, trust.Bundle)
 	if p.addresses.admin != "" {
 		fmt.Fprintf(a.stderr, "  metrics    http://%s/metrics\n", p.addresses.admin)
+	}
+	if p.console != nil && config.LoopbackAddress(e.cfg.Admin.Listen) {
+		link, err := console.NewLink(e.identities, id, consoleBase(e.cfg, p.addresses.admin), time.Now())
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(a.stderr, "  console    %s\n             (signs you in once, within %s; `countersign console --link` makes another)\n", link, shortDuration(console.LinkLife))
 	}
 	fmt.Fprintf(a.stderr, "  roles      %s\n\nPaste into another terminal (role %s, until %s):\n\n", strings.Join(e.grants.order, ", "), role, creds.Expires.Local().Format("15:04"))
 	for _, v := range s.short() {
