@@ -288,7 +288,7 @@ func TestFormUploadsArrive(t *testing.T) {
 				t.Errorf("%s %s", response.Status, text)
 			}
 			lines++
-			line := waitForAudit(t, p.audit, lines)[lines-1]
+			line := settledAudit(t, p.audit, lines)[lines-1]
 			if line.Operation != "PostObject" || line.Signature != "post" || (tt.status == 204) != (line.Decision == "allow") || !strings.Contains(line.Error+text, tt.says) {
 				t.Errorf("audit line %+v, want %q", line, tt.says)
 			}

@@ -284,7 +284,7 @@ func TestPresignedThatMustNotPass(t *testing.T) {
 				t.Errorf("%s %s, want %d %s", response.Status, text, tt.status, tt.code)
 			}
 			lines[tt.more]++
-			line := waitForAudit(t, p.audit, lines[tt.more])[lines[tt.more]-1]
+			line := settledAudit(t, p.audit, lines[tt.more])[lines[tt.more]-1]
 			if tt.reason != "" && line.Reason != tt.reason || line.Signature != "query" && tt.reason != "unsupported" || (tt.status == 200) != (line.Decision == "allow") {
 				t.Errorf("audit line %+v, want reason %q", line, tt.reason)
 			}

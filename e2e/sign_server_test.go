@@ -38,6 +38,8 @@ import (
 type standIn struct {
 	upstream
 	rootFile string
+	// settle waits until every request that began has ended, and ends the server.
+	settle func(context.Context) error
 
 	mu      sync.Mutex
 	known   map[string]aws.Credentials // by access key id
@@ -130,6 +132,7 @@ func standFor(t testing.TB, handler http.HandlerFunc, protocols ...string) *stan
 		Handler: handler, ErrorLog: log.New(io.Discard, "", 0),
 		TLSConfig: &tls.Config{GetCertificate: pki.certificate, NextProtos: protocols},
 	}
+	s.settle = server.Shutdown
 	go server.ServeTLS(listener, "", "")
 	t.Cleanup(func() { server.Close() })
 	return s
@@ -358,4 +361,16 @@ func (c *chunkChain) trailer(lines string) string {
 func (c *chunkChain) next(algorithm, what string) string {
 	c.prev = hex.EncodeToString(hmacSHA256(c.key, algorithm+"\n"+c.date+"\n"+c.scope+"\n"+c.prev+"\n"+what))
 	return c.prev
+}
+
+// settledAudit is waitForAudit for a file that is being written: a line may be read
+// while only half of it is there.
+func settledAudit(t testing.TB, file string, want int) []auditLine {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+		if text, err := os.ReadFile(file); err == nil && bytes.Count(text, []byte("\n")) >= want && bytes.HasSuffix(text, []byte("\n")) {
+			break
+		}
+	}
+	return waitForAudit(t, file, want)
 }

@@ -193,7 +193,7 @@ func TestMultiRegionAccessPoint(t *testing.T) {
 	if got, want := withoutKeys(all[2].Target), withoutKeys(strings.TrimPrefix(link.URL, "https://"+mrapHost)); got != want {
 		t.Errorf("the link arrived as %s, want %s", got, want)
 	}
-	for i, line := range waitForAudit(t, p.audit, 3) {
+	for i, line := range settledAudit(t, p.audit, 3) {
 		label := []string{"header-v4a", "header-v4a", "query-v4a"}[i]
 		if !strings.HasPrefix(line.Signature, label) || line.Decision != "allow" || line.Operation != []string{"PutObject", "GetObject", "GetObject"}[i] {
 			t.Errorf("audit line %+v, want %s", line, label)
@@ -268,7 +268,7 @@ func TestEventBridgeGlobalEndpoint(t *testing.T) {
 				t.Errorf("%s %s", response.Status, text)
 			}
 			lines++
-			line := waitForAudit(t, p.audit, lines)[lines-1]
+			line := settledAudit(t, p.audit, lines)[lines-1]
 			if line.Reason != tt.reason && tt.reason != "" || line.Signature != "header-v4a" || line.Service == "" {
 				t.Errorf("audit line %+v, want reason %q", line, tt.reason)
 			}
@@ -310,13 +310,16 @@ func TestChunksUnderSigV4A(t *testing.T) {
 		w := p.dial(t, mrapHost)
 		go func() { io.WriteString(w, request.head()); w.Write(body) }()
 		response, text := w.read(t, "PUT")
-		line := waitForAudit(t, p.audit, map[bool]int{false: 1, true: 2}[altered])
+		line := settledAudit(t, p.audit, map[bool]int{false: 1, true: 2}[altered])
 		if got := line[len(line)-1]; got.Signature != "header-v4a-chunked-trailer" || altered != (got.Reason == "chunk-signature") {
 			t.Errorf("audit line %+v", got)
 		}
 		if altered {
 			if response.StatusCode != http.StatusForbidden {
 				t.Errorf("%s %s", response.Status, text)
+			}
+			if err := server.settle(t.Context()); err != nil {
+				t.Fatal(err)
 			}
 			for _, a := range server.arrivals() {
 				if a.BodyErr == nil {
@@ -347,10 +350,10 @@ func TestChunksUnderSigV4A(t *testing.T) {
 			}
 			prev, offset = signature, offset+size
 		}
-		if len(c.trailers) != 2 || c.trailers[0] != [2]string{crcTrailer, crc32c(data)} {
+		if len(c.trailers) != 2 || c.trailers[0] != [2]string{crcTrailer, checksum(data)} {
 			t.Fatalf("trailers %v", c.trailers)
 		}
-		if err := checkECDSA(t, server.keys, strings.TrimRight(c.trailers[1][1], "*"), ecdsaAlgorithm+"-TRAILER\n"+at+"\n"+scope+"\n"+prev+"\n"+digest([]byte(crcTrailer+":"+crc32c(data)+"\n"))); err != nil {
+		if err := checkECDSA(t, server.keys, strings.TrimRight(c.trailers[1][1], "*"), ecdsaAlgorithm+"-TRAILER\n"+at+"\n"+scope+"\n"+prev+"\n"+digest([]byte(crcTrailer+":"+checksum(data)+"\n"))); err != nil {
 			t.Error(err)
 		}
 	}
@@ -391,7 +394,7 @@ func v4aUpload(t *testing.T, keys aws.Credentials, data []byte, altered bool) (c
 		c := &parts.chunks[i]
 		prev, c.signature = pad(ecdsaAlgorithm + "-PAYLOAD\n" + at + "\n" + scope + "\n" + prev + "\n" + digest(nil) + "\n" + digest(c.data))
 	}
-	_, parts.trailer[1][1] = pad(ecdsaAlgorithm + "-TRAILER\n" + at + "\n" + scope + "\n" + prev + "\n" + digest([]byte(crcTrailer+":"+crc32c(data)+"\n")))
+	_, parts.trailer[1][1] = pad(ecdsaAlgorithm + "-TRAILER\n" + at + "\n" + scope + "\n" + prev + "\n" + digest([]byte(crcTrailer+":"+checksum(data)+"\n")))
 	if altered {
 		parts.chunks[1].data[5] ^= 1
 	}
