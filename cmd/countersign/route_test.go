@@ -28,7 +28,7 @@ func TestRoute(t *testing.T) {
 	}
 	public := config.Tunnel{Mode: config.TunnelPublic}
 	none := config.Tunnel{Mode: config.TunnelNone}
-	listed := config.Tunnel{Mode: config.TunnelList, Patterns: []string{"*.example.com", "pypi.org"}}
+	listed := config.Tunnel{Mode: config.TunnelList, Patterns: []string{"*.example.com", "packages.example.org"}}
 	intercept := func(code string) mitm.Route { return mitm.Route{Action: mitm.Intercept, Code: code} }
 	tunnel := mitm.Route{Action: mitm.Tunnel, Code: routeTunnel}
 	reject := func(code string) mitm.Route { return mitm.Route{Action: mitm.Reject, Code: code} }
@@ -76,7 +76,7 @@ func TestRoute(t *testing.T) {
 		{"example.com", 443, none, wide, reject(routeForeign)},
 		{"files.example.com", 443, listed, wide, tunnel},
 		{"example.com", 443, listed, wide, reject(routeForeign)},
-		{"pypi.org", 443, listed, wide, tunnel},
+		{"packages.example.org", 443, listed, wide, tunnel},
 		{"sts.us-east-1.amazonaws.com.evil.example", 443, none, wide, reject(routeForeign)},
 		{"sts.us-east-1.amazonaws.com.evil.example", 443, public, wide, tunnel},
 		{"evilamazonaws.com", 443, none, wide, reject(routeForeign)},
