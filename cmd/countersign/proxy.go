@@ -271,18 +271,6 @@ func (p *proxy) serveProxy(l net.Listener, failed func(error)) {
 	}()
 }
 
-// endpointServer serves clients that are told AWS_ENDPOINT_URL.
-func (p *proxy) endpointServer() *http.Server {
-	l := p.engine.Load().cfg.Limits
-	return &http.Server{
-		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			p.engine.Load().pipeline.Endpoint().ServeHTTP(w, r)
-		}),
-		ReadHeaderTimeout: l.HeaderTimeout, IdleTimeout: l.IdleTimeout, MaxHeaderBytes: int(l.Header),
-		ErrorLog: zap.NewStdLog(p.log.Named("endpoint")),
-	}
-}
-
 // admin is the handler of the admin and metrics listeners.
 func (p *proxy) admin(extra map[string]http.Handler) http.Handler {
 	return metrics.NewAdmin(metrics.AdminOptions{

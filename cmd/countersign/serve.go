@@ -191,7 +191,7 @@ func (p *proxy) listen(ctx context.Context, failed func(error)) (err error) {
 	}
 	if l := listeners["endpoint.listen"]; l != nil {
 		p.addresses.endpoint = l.Addr().String()
-		p.serveWith("endpoint", l, p.endpointServer(), failed)
+		p.serveWith("endpoint", endpointListener(l, cfg.Limits.Connections), p.endpointServer(), failed)
 	}
 	if l := listeners["admin.listen"]; l != nil {
 		p.addresses.admin = l.Addr().String()
