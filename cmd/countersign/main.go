@@ -124,7 +124,7 @@ func newRoot(a *app) *cobra.Command {
 	}
 	root.AddCommand(
 		newDemo(a), newExec(a), newServe(a), newEnv(a), newCredentials(a), newRoles(a),
-		newCA(a), newConfig(a), newDoctor(a), newVersion(a), newRevoke(a), newSessions(a), newPolicy(a), newInject(a),
+		newCA(a), newConfig(a), newDoctor(a), newVersion(a), newRevoke(a), newSessions(a), newPolicy(a), newInject(a), newPages(a),
 		newConsole(a), newLogout(a),
 	)
 	wrapUsage(root)
