@@ -348,3 +348,33 @@ func TestFormUploadsStream(t *testing.T) {
 	response, text := w.read(t, "POST")
 	expectStatus(t, response, text, http.StatusNoContent)
 }
+
+// A form that somebody else signed passes untouched where a rule says so, and
+// nowhere else.
+func TestFormUploadsOfOthers(t *testing.T) {
+	server := stand(t, nil)
+	foreign := aws.Credentials{AccessKeyID: "ASIASOMEBODYELSE0001", SecretAccessKey: "somebody-else", SessionToken: "token-of-somebody/else+=="}
+	for _, rule := range []string{"", "unsigned: [{hosts: [" + formHost + "], methods: [POST]}]\n"} {
+		server.forget()
+		p := serveStandIn(t, server, rule)
+		c := form{fields: [][2]string{{"key", "k"}}, file: "by somebody else", keys: foreign, at: time.Now()}.call(t)
+		response, text := p.dial(t, c.host).send(t, c)
+		line := settledAudit(t, p.audit, 1)[0]
+		if rule == "" {
+			if response.StatusCode != http.StatusForbidden || !strings.Contains(text, "<Code>InvalidAccessKeyId</Code>") || len(server.arrivals()) != 0 || line.Decision != "deny" {
+				t.Errorf("without a rule: %s %s %+v", response.Status, text, line)
+			}
+			continue
+		}
+		expectStatus(t, response, text, http.StatusOK)
+		if got := server.the(t); string(got.Body) != c.body || line.Reason != "unsigned rule" || line.Identity != "" {
+			t.Errorf("by a rule: arrived as %q, audit line %+v", got.Body, line)
+		}
+		// Ours is signed again all the same.
+		server.forget()
+		c = form{fields: [][2]string{{"key", "k"}}, file: "ours", keys: p.clients["source"], at: time.Now()}.call(t)
+		response, text = p.dial(t, c.host).send(t, c)
+		expectStatus(t, response, text, http.StatusOK)
+		verifyForm(t, server.keys, server.the(t))
+	}
+}
