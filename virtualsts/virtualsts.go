@@ -266,6 +266,9 @@ func (s *Service) signed(ctx context.Context, r Request, p *parameters) (Answer,
 	if state.Bucket != "" {
 		return Answer{}, nil, denied(ReasonNotGranted, "The credentials stand for a session of the directory bucket %s, which is good for its objects alone.", state.Bucket)
 	}
+	if err := s.withdrawn(g, state); err != nil {
+		return Answer{}, nil, denied(ReasonNotGranted, "%s", err.Message)
+	}
 	role := g.Role
 	var links []rolesession.Link
 	var base *rolesession.Session
@@ -284,10 +287,7 @@ func (s *Service) signed(ctx context.Context, r Request, p *parameters) (Answer,
 		}
 		links, base = state.chain(g.Role, link)
 	case opAssumeRoot:
-		target := p.targetPrincipal
-		if accountPattern.MatchString(target) {
-			target = "arn:" + r.Call.Host.Partition + ":iam::" + target + ":root"
-		}
+		target := rootARN(r.Call.Host.Partition, p.targetPrincipal)
 		if !s.mayChain(g.Role, target) {
 			return Answer{}, nil, denied(ReasonNotGranted, "The identity %q may not assume root of %s: `assume` of the role %q has no pattern for %s.", g.Identity.Name, p.targetPrincipal, g.Role, target)
 		}
@@ -409,6 +409,9 @@ func (s *Service) Session(ctx context.Context, g identity.Grant) (rolesession.Se
 	if err != nil {
 		return rolesession.Session{}, &rolesession.Error{Kind: rolesession.KindBadInput, Role: g.Role, Message: err.Error()}
 	}
+	if err := s.withdrawn(g, state); err != nil {
+		return rolesession.Session{}, err
+	}
 	if state.Sealed != nil {
 		session := state.Sealed.session()
 		if !s.opt.Now().Before(session.Credentials.Expires) {
@@ -417,6 +420,44 @@ func (s *Service) Session(ctx context.Context, g identity.Grant) (rolesession.Se
 		return session, nil
 	}
 	return s.opt.Sessions.Session(ctx, rolesession.Request{Principal: principal(g.Identity), Links: state.Links, Until: g.Expires})
+}
+
+// withdrawn says whether the configuration no longer leads to where a virtual session
+// is: a pattern of assume was taken away, or the role has another ARN.
+func (s *Service) withdrawn(g identity.Grant, state *state) *rolesession.Error {
+	admits := func(arn string) bool { return arn == s.roles[g.Role].ARN || s.mayChain(g.Role, arn) }
+	refuse := func(arn string) *rolesession.Error {
+		return &rolesession.Error{Kind: rolesession.KindDenied, Role: g.Role, RoleARN: arn,
+			Message: fmt.Sprintf("The session is no longer valid: the role %q does not lead to %s any more.", g.Role, arn)}
+	}
+	if state.Sealed != nil {
+		if arn := state.Sealed.RoleARN; arn != "" && !admits(arn) {
+			return refuse(arn)
+		}
+		return nil
+	}
+	for _, l := range state.Links[min(1, len(state.Links)):] {
+		switch l.Operation {
+		case rolesession.OpAssumeRole, "":
+			if !admits(l.RoleARN) {
+				return refuse(l.RoleARN)
+			}
+		case rolesession.OpAssumeRoot:
+			partition, _, _ := strings.Cut(strings.TrimPrefix(l.TaskPolicyARN, "arn:"), ":")
+			if arn := rootARN(partition, l.TargetPrincipal); !s.mayChain(g.Role, arn) {
+				return refuse(arn)
+			}
+		}
+	}
+	return nil
+}
+
+// rootARN is the ARN of the root of an account, which STS takes by its number as well.
+func rootARN(partition, target string) string {
+	if accountPattern.MatchString(target) {
+		return "arn:" + partition + ":iam::" + target + ":root"
+	}
+	return target
 }
 
 // Issued returns the credentials that this process handed out and that have not

@@ -393,6 +393,73 @@ func TestReplicasMakeEachOthersSessionsAgain(t *testing.T) {
 	}
 }
 
+// What the configuration no longer lets a role lead to ends for the sessions that
+// were made while it did, those that travel in their tokens included.
+func TestSessionsEndWithThePatternThatAdmittedThem(t *testing.T) {
+	in := newSetup(t)
+	r := newReplica(t, in)
+	root := func(ctx context.Context, c *sts.Client) (*types.Credentials, error) {
+		out, err := c.AssumeRoot(ctx, &sts.AssumeRootInput{TargetPrincipal: aws.String("333333333333"),
+			TaskPolicyArn: &types.PolicyDescriptorType{Arn: aws.String("arn:aws:iam::aws:policy/root-task/S3UnlockBucketPolicy")}})
+		if err != nil {
+			return nil, err
+		}
+		return out.Credentials, nil
+	}
+	assume := func(arn string, change ...func(*sts.AssumeRoleInput)) *types.Credentials {
+		t.Helper()
+		in := &sts.AssumeRoleInput{RoleArn: aws.String(arn), RoleSessionName: aws.String("one")}
+		for _, c := range change {
+			c(in)
+		}
+		out, err := r.static("CSIGDEPLOYAAAAAAAAAA").AssumeRole(t.Context(), in)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return out.Credentials
+	}
+	mfa := func(in *sts.AssumeRoleInput) {
+		in.SerialNumber, in.TokenCode = aws.String("arn:aws:iam::123456789012:mfa/me"), aws.String("123456")
+	}
+	account, err := root(t.Context(), r.static("CSIGDEPLOYAAAAAAAAAA"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	chained := map[string]*types.Credentials{"chained": assume(spokeARN), "chained, sealed": assume(spokeARN, mfa), "root": account}
+	kept := map[string]*types.Credentials{"granted": assume(deployARN), "granted, sealed": assume(readARN, mfa)}
+	for _, all := range []map[string]*types.Credentials{chained, kept} {
+		for name, c := range all {
+			if _, err := r.session(t, creds(c)); err != nil {
+				t.Errorf("%s, before: %v", name, err)
+			}
+		}
+	}
+	r.Service, err = New(Options{Identities: r.store, Sessions: r.sessions, Now: r.opt.Now, Roles: map[string]Role{
+		"deploy": {ARN: deployARN}, "read": {ARN: readARN}, "own": {}, "saml": {ARN: samlARN},
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range kept {
+		if _, err := r.session(t, creds(c)); err != nil {
+			t.Errorf("%s, after: %v", name, err)
+		}
+	}
+	before := len(in.sts.Calls())
+	for name, c := range chained {
+		var e *rolesession.Error
+		if _, err := r.session(t, creds(c)); !errors.As(err, &e) || e.Kind != rolesession.KindDenied {
+			t.Errorf("%s, after: %v", name, err)
+		}
+		if _, err := r.as(creds(c)).AssumeRole(t.Context(), &sts.AssumeRoleInput{RoleArn: aws.String(deployARN), RoleSessionName: aws.String("on")}); codeOf(err) != "AccessDenied" {
+			t.Errorf("%s, as the start of another: %v", name, err)
+		}
+	}
+	if calls := in.sts.Calls()[before:]; len(calls) != 0 {
+		t.Errorf("STS was asked: %v", calls)
+	}
+}
+
 func TestAttacks(t *testing.T) {
 	r := newReplica(t, newSetup(t))
 	assume := func(id, arn string, change ...func(*sts.AssumeRoleInput)) func(context.Context) error {
@@ -606,7 +673,8 @@ func TestSessionTokensOfAUser(t *testing.T) {
 	}
 	// And a role is chained from it as it is.
 	again.now.Store(r.now.Load())
-	r.roles["own"] = compiledRole{Role: Role{}, assume: []arnPattern{mustPattern(t, "arn:aws:iam::222222222222:role/*")}}
+	admitting := compiledRole{Role: Role{}, assume: []arnPattern{mustPattern(t, "arn:aws:iam::222222222222:role/*")}}
+	r.roles["own"], again.roles["own"] = admitting, admitting
 	chained, err := r.as(creds(mfa.Credentials)).AssumeRole(t.Context(), &sts.AssumeRoleInput{RoleArn: aws.String(spokeARN), RoleSessionName: aws.String("mfa")})
 	if err != nil {
 		t.Fatal(err)
