@@ -1,5 +1,7 @@
 package awsapi
 
+import "fmt"
+
 // Call is one AWS request as understood from its bytes. It is a value: nothing
 // in it refers back to the request, and a nil map or slice means "none".
 type Call struct {
@@ -35,6 +37,20 @@ type Call struct {
 	// Unknown says why the call could not be understood; "" when it was.
 	// An unknown call is never allowed by a rule that would need to understand it.
 	Unknown string
+
+	// Ambiguous says that a call is unknown because it can be read in two ways: it
+	// names its operation, or a part of what it asks for, more than once. Whatever
+	// it is allowed to do, nobody can tell which of them AWS would do.
+	Ambiguous bool
+}
+
+// ambiguity is an error that makes a call Ambiguous.
+type ambiguity string
+
+func (a ambiguity) Error() string { return string(a) }
+
+func ambiguous(format string, args ...any) error {
+	return ambiguity(fmt.Sprintf(format, args...))
 }
 
 // Need is one permission that a call requires.

@@ -56,7 +56,8 @@ func Identify(in Input) *Call {
 		}
 	}
 	if err != nil {
-		c.Unknown = err.Error()
+		var twice ambiguity
+		c.Unknown, c.Ambiguous = err.Error(), errors.As(err, &twice)
 		c.Needs, c.AccessLevel = nil, ""
 		if c.CredentialTier == "" && mightHandOutKeys(in) {
 			c.CredentialTier = "A"
@@ -106,7 +107,7 @@ func readHead(h Host, r *http.Request) (*request, error) {
 	rq := &request{h: h, r: r, head: r.Header}
 	for _, name := range [...]string{"X-Http-Method-Override", "X-Http-Method", "X-Method-Override"} {
 		if len(r.Header.Values(name)) > 0 {
-			return nil, fmt.Errorf("the header %s asks for another method", name)
+			return nil, ambiguous("the header %s asks for another method", name)
 		}
 	}
 	target := r.RequestURI
@@ -142,32 +143,39 @@ func readHead(h Host, r *http.Request) (*request, error) {
 func (rq *request) operations() ([]match, error) {
 	if rq.models[0].name == "s3" {
 		rq.protocol = ProtocolS3
+		if err := rq.query.once(); err != nil {
+			return nil, err
+		}
 		return rq.s3Operations()
 	}
 	targets := rq.r.Header.Values("X-Amz-Target")
 	if len(targets) > 1 {
-		return nil, errors.New("the request has several X-Amz-Target headers")
+		return nil, ambiguous("the request has several X-Amz-Target headers")
 	}
 	smithy := rq.r.Header.Values("Smithy-Protocol")
 	action := false
 	for _, p := range rq.query.pairs {
 		action = action || strings.EqualFold(p.key, "Action")
 		if strings.EqualFold(p.key, "X-Amz-Target") {
-			return nil, errors.New("the query string has X-Amz-Target")
+			return nil, ambiguous("the query string has X-Amz-Target")
 		}
+	}
+	rest := len(smithy) == 0 && len(targets) == 0 && !isForm(rq.r) && !(action && rq.speaks(ProtocolQuery, ProtocolEC2))
+	if err := rq.query.once(); err != nil && !rest {
+		return nil, err
 	}
 	switch {
 	case len(smithy) > 0:
 		if len(targets) > 0 || action {
-			return nil, errors.New("the request names its operation in more than one way")
+			return nil, ambiguous("the request names its operation in more than one way")
 		}
 		return rq.cborOperation(smithy)
 	case len(targets) == 1:
 		if action || isForm(rq.r) {
-			return nil, errors.New("the request has X-Amz-Target and is a query call as well")
+			return nil, ambiguous("the request has X-Amz-Target and is a query call as well")
 		}
 		return rq.jsonOperation(targets[0])
-	case isForm(rq.r) || action && rq.speaks(ProtocolQuery, ProtocolEC2):
+	case !rest:
 		return rq.queryOperation(action)
 	case rq.speaks(ProtocolRESTJSON, ProtocolRESTXML):
 		return rq.restOperations()
@@ -254,7 +262,7 @@ func (rq *request) queryOperation(inQuery bool) ([]match, error) {
 	hasBody := rq.r.ContentLength != 0 && rq.r.Body != nil && rq.r.Body != http.NoBody || len(rq.body) > 0
 	switch {
 	case inQuery && hasBody:
-		return nil, errors.New("the call has parameters in the query string and a body too")
+		return nil, ambiguous("the call has parameters in the query string and a body too")
 	case inQuery:
 		if rq.r.Method != http.MethodGet && rq.r.Method != http.MethodPost {
 			return nil, errors.New("a query call must be GET or POST")
@@ -277,7 +285,7 @@ func (rq *request) queryOperation(inQuery bool) ([]match, error) {
 		}
 		for _, p := range rq.query.pairs {
 			if !strings.HasPrefix(strings.ToLower(p.key), "x-amz-") {
-				return nil, errors.New("the call has parameters in the query string and in the body")
+				return nil, ambiguous("the call has parameters in the query string and in the body")
 			}
 		}
 	}
@@ -292,7 +300,7 @@ func (rq *request) queryOperation(inQuery bool) ([]match, error) {
 	}
 	for _, p := range rq.params.pairs {
 		if p.key != "Action" && strings.EqualFold(p.key, "Action") {
-			return nil, errors.New("the call has Action in two spellings")
+			return nil, ambiguous("the call has Action in two spellings")
 		}
 	}
 	version, _ := rq.params.get("Version")
@@ -343,9 +351,15 @@ func (rq *request) restOperations() ([]match, error) {
 		if !slices.Contains(m.protocols, ProtocolRESTJSON) && !slices.Contains(m.protocols, ProtocolRESTXML) {
 			continue
 		}
-		left, conflict := choose(m.routes().find(rq.r.Method, segments), rq.query, hasHeader)
+		routes := m.routes().find(rq.r.Method, segments)
+		for _, name := range rq.query.twice {
+			if slices.ContainsFunc(routes, func(m match) bool { _, selects := m.static[name]; return selects }) {
+				return nil, parameterTwice(name)
+			}
+		}
+		left, conflict := choose(routes, rq.query, hasHeader)
 		if conflict != "" {
-			return nil, fmt.Errorf("the query key %q selects another operation", conflict)
+			return nil, ambiguous("the query key %q selects another operation", conflict)
 		}
 		found = append(found, left...)
 	}
@@ -478,7 +492,7 @@ func (rq *request) checkMedia(length int) error {
 func checkCharset(r *http.Request) error {
 	values := r.Header.Values("Content-Type")
 	if len(values) > 1 {
-		return errors.New("the request has several content types")
+		return ambiguous("the request has several content types")
 	}
 	if len(values) == 0 {
 		return nil

@@ -5,6 +5,7 @@ import (
 	"compress/gzip"
 	"io"
 	"net/http"
+	"net/url"
 	"os"
 	"slices"
 	"strings"
@@ -192,7 +193,7 @@ func TestAmbiguousAndMalformedRequestsAreUnknown(t *testing.T) {
 		"sub-resource of a bucket on a key": {s3("GET " + bucket + "key?policy"), `the sub-resource "policy" selects another operation`},
 		"upload without part":               {s3("PUT " + bucket + "key?uploadId=x"), `the sub-resource "uploadId" selects another operation`},
 		"new sub-resource":                  {s3("GET " + bucket + "key?brandnew"), `S3 is not known to have the query key "brandnew"`},
-		"sub-resource twice":                {s3("GET " + bucket + "?acl&acl"), `the query string cannot be read: the parameter "acl" occurs twice`},
+		"sub-resource twice":                {s3("GET " + bucket + "?acl&acl"), `the parameter "acl" occurs twice`},
 		"bucket with escapes":               {s3("GET s3.us-east-1.amazonaws.com/%62ucket/key"), "the bucket's name is written in an unusual way"},
 		"no bucket":                         {s3("GET s3.us-east-1.amazonaws.com//key"), "the path has no bucket"},
 		"bad escape in key":                 {s3("GET " + bucket + "a%zz"), "the key cannot be read: it has a malformed percent escape"},
@@ -211,9 +212,39 @@ func TestAmbiguousAndMalformedRequestsAreUnknown(t *testing.T) {
 		if c.got.Unknown != c.want || len(c.got.Needs) > 0 {
 			t.Errorf("%s:\n got %q (%s, needs %v)\nwant %q", name, c.got.Unknown, c.got.Operation, c.got.Needs, c.want)
 		}
+		if want := slices.Contains(readTwoWays, name); c.got.Ambiguous != want {
+			t.Errorf("%s: ambiguous is %v, want %v", name, c.got.Ambiguous, want)
+		}
 	}
 	if c := call(t, ddbHost, append(json11("DynamoDB_20120810.GetItem"), "Content-Encoding: gzip"), gz(`{"TableName":"t"}`)); c.Unknown != "" || c.Resources()[0] != "arn:aws:dynamodb:us-east-1:111122223333:table/t" {
 		t.Errorf("a compressed body: %+v", c)
+	}
+}
+
+// readTwoWays are the cases above that say two things, not one that is not known.
+var readTwoWays = []string{
+	"duplicate member", "duplicate, escaped", "form content type", "target and action", "two targets", "target and smithy",
+	"query parameters twice", "two sub-resources", "sub-resource of a bucket on a key", "upload without part", "sub-resource twice",
+	"copy source twice", "method override", "target in the query",
+}
+
+// REST calls write lists as a query key for each member, which says one thing.
+func TestListsInTheQueryString(t *testing.T) {
+	const function = "arn:aws:lambda:us-east-1:111122223333:function:f"
+	untag := call(t, "DELETE lambda.us-east-1.amazonaws.com/2017-03-31/tags/"+url.PathEscape(function)+"?tagKeys=a&tagKeys=b", nil, "")
+	if untag.Unknown != "" || untag.Operation != "UntagResource" || !slices.Equal(untag.Resources(), []string{function}) {
+		t.Errorf("%+v", untag)
+	}
+	if got := untag.Conditions["aws:tagkeys"]; !slices.Equal(got, []string{"a", "b"}) {
+		t.Errorf("the tag keys are %q", got)
+	}
+	for name, c := range map[string]*Call{
+		"two versions": call(t, "GET lambda.us-east-1.amazonaws.com/2015-03-31/functions/f?Qualifier=1&Qualifier=2", nil, ""),
+		"what selects": call(t, "POST apigateway.us-east-1.amazonaws.com/restapis?mode=import&mode=x", nil, ""),
+	} {
+		if !c.Ambiguous || c.Operation != "" && len(c.Needs) > 0 {
+			t.Errorf("%s: %+v", name, c)
+		}
 	}
 }
 

@@ -16,13 +16,19 @@ func ProtocolOf(h Host, r *http.Request) Protocol {
 		return ProtocolCBOR
 	}
 	media := mediaType(r.Header.Get("Content-Type"))
-	if r.Header.Get("X-Amz-Target") != "" || strings.HasPrefix(media, "application/x-amz-json-") {
-		return ProtocolJSON
-	}
 	var protocols []Protocol
 	for _, name := range h.Models {
 		if m := modelNamed(name); m != nil {
 			protocols = append(protocols, m.protocols...)
+		}
+	}
+	if r.Header.Get("X-Amz-Target") != "" || strings.HasPrefix(media, "application/x-amz-json-") {
+		// Clients of a service that speaks XML alone would not understand JSON,
+		// whatever they were made to send.
+		if len(protocols) == 0 || slices.ContainsFunc(protocols, func(p Protocol) bool {
+			return p != ProtocolQuery && p != ProtocolEC2 && p != ProtocolRESTXML
+		}) {
+			return ProtocolJSON
 		}
 	}
 	form := media == "application/x-www-form-urlencoded"

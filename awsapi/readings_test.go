@@ -115,3 +115,24 @@ func TestCopiesNeedTheirSource(t *testing.T) {
 		t.Errorf("an escaped version: %q, %+v", c.Unknown, c.Needs)
 	}
 }
+
+// Tags and source identities of a session decide what it may do where policies look
+// at them, so whoever sets them needs the right to.
+func TestSessionTagsNeedTheRightToSetThem(t *testing.T) {
+	role := []string{"arn:aws:iam::111122223333:role/x"}
+	const assume = "Action=AssumeRole&Version=2011-06-15&RoleSessionName=s&RoleArn=arn:aws:iam::111122223333:role/x"
+	for form, want := range map[string][]Need{
+		assume:                        {{Action: "sts:AssumeRole", Resources: role}},
+		assume + "&SourceIdentity=me": {{Action: "sts:AssumeRole", Resources: role}, {Action: "sts:SetSourceIdentity", Resources: role}},
+		assume + "&Tags.member.1.Key=team&Tags.member.1.Value=admin":   {{Action: "sts:AssumeRole", Resources: role}, {Action: "sts:TagSession", Resources: role}},
+		assume + "&Tags.member.01.Key=team&Tags.member.01.Value=admin": {{Action: "sts:AssumeRole", Resources: role}, {Action: "sts:TagSession", Resources: role}},
+	} {
+		if c := call(t, stsHost, formHeader, form); c.Unknown != "" || !reflect.DeepEqual(c.Needs, want) {
+			t.Errorf("%s:\n got %q %+v\nwant %+v", form, c.Unknown, c.Needs, want)
+		}
+	}
+	c := call(t, stsHost, formHeader, "Action=GetFederationToken&Version=2011-06-15&Name=bob&Tags.member.1.Key=team&Tags.member.1.Value=admin")
+	if want := []string{"sts:GetFederationToken", "sts:TagSession"}; !reflect.DeepEqual(c.Actions(), want) {
+		t.Errorf("GetFederationToken: %v", c.Actions())
+	}
+}

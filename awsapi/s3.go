@@ -55,7 +55,7 @@ var s3PostObject = &operation{name: "PostObject", method: http.MethodPost, blob:
 func (rq *request) s3Operations() ([]match, error) {
 	m := modelNamed("s3")
 	if len(rq.r.Header.Values("X-Amz-Target")) > 0 {
-		return nil, errors.New("the request has X-Amz-Target, which S3 does not know")
+		return nil, ambiguous("the request has X-Amz-Target, which S3 does not know")
 	}
 	rq.s3Head()
 	t, err := rq.s3TargetOf()
@@ -84,7 +84,7 @@ func (rq *request) s3Operations() ([]match, error) {
 	}
 	left, conflict := choose(found, rq.query, func(name string) bool { return len(rq.head.Values(name)) > 0 })
 	if conflict != "" {
-		return nil, fmt.Errorf("the sub-resource %q selects another operation", conflict)
+		return nil, ambiguous("the sub-resource %q selects another operation", conflict)
 	}
 	if len(left) == 0 {
 		return nil, errors.New("S3 has no operation of this method and query string")
@@ -138,7 +138,7 @@ func (rq *request) s3Query(m *model, op match) error {
 			if p.key == "partNumber" && (op.op.name == "GetObject" || op.op.name == "HeadObject") {
 				continue
 			}
-			return fmt.Errorf("the sub-resource %q selects another operation", p.key)
+			return ambiguous("the sub-resource %q selects another operation", p.key)
 		case !m.queryKeys[p.key]:
 			return fmt.Errorf("S3 is not known to have the query key %.64q", p.key)
 		}

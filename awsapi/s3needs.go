@@ -313,7 +313,7 @@ func (rq *request) s3Deletes(c *Call, op *operation, bucket string) error {
 func (rq *request) s3Source(c *Call) (Need, error) {
 	values := rq.head.Values("X-Amz-Copy-Source")
 	if len(values) != 1 {
-		return Need{}, errors.New("the copy source is given more than once")
+		return Need{}, ambiguous("the copy source is given more than once")
 	}
 	raw, version, versionGiven := strings.Cut(values[0], "?versionId=")
 	source, err := unescape(raw, false)

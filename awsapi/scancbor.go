@@ -3,7 +3,6 @@ package awsapi
 import (
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"math"
 	"strconv"
 	"unicode/utf8"
@@ -199,7 +198,7 @@ func (s *cborScanner) object(n *node, count uint64, indefinite bool, depth int) 
 		switch {
 		case isMap:
 			if names[string(name)] {
-				return fmt.Errorf("the member %.64q occurs twice", name)
+				return ambiguous("the member %.64q occurs twice", name)
 			}
 			names[string(name)] = true
 			if err := s.entry(n.leaf, string(name), depth); err != nil {

@@ -2,7 +2,6 @@ package awsapi
 
 import (
 	"errors"
-	"fmt"
 	"strings"
 	"unicode/utf8"
 )
@@ -10,7 +9,8 @@ import (
 // form is a decoded query string or form body, in order.
 type form struct {
 	pairs []formPair
-	index map[string]int
+	index map[string]int // the first of a name
+	twice []string       // names of a query string that occur more than once
 }
 
 type formPair struct {
@@ -19,8 +19,9 @@ type formPair struct {
 }
 
 // parseForm decodes name=value pairs. A "+" is a space in a form body; in a
-// query string it is marked instead. A name that occurs twice is an error,
-// since services differ in which one they take.
+// query string it is marked instead. A name that occurs twice in a body is an error,
+// since services differ in which one they take; in a query string REST calls write
+// lists that way, and whoever reads it must look at twice.
 func parseForm(s string, body bool) (*form, error) {
 	f := &form{index: make(map[string]int)}
 	for s != "" {
@@ -41,13 +42,29 @@ func parseForm(s string, body bool) (*form, error) {
 		if err != nil {
 			return nil, err
 		}
-		if _, twice := f.index[key]; twice {
-			return nil, fmt.Errorf("the parameter %.64q occurs twice", key)
+		switch _, twice := f.index[key]; {
+		case twice && body:
+			return nil, parameterTwice(key)
+		case twice:
+			f.twice = append(f.twice, key)
+		default:
+			f.index[key] = len(f.pairs)
 		}
-		f.index[key] = len(f.pairs)
 		f.pairs = append(f.pairs, formPair{key, value, !body && strings.Contains(rawValue, "+")})
 	}
 	return f, nil
+}
+
+func parameterTwice(name string) error {
+	return ambiguous("the parameter %.64q occurs twice", name)
+}
+
+// once is an error where a name occurs more than once.
+func (f *form) once() error {
+	if len(f.twice) > 0 {
+		return parameterTwice(f.twice[0])
+	}
+	return nil
 }
 
 // get returns a value, and whether the name is there.

@@ -196,7 +196,7 @@ func (n *node) named(raw []byte, escaped bool, had *seen) (*node, error) {
 		return nil, nil
 	}
 	if !had.add(child.number) {
-		return nil, fmt.Errorf("the member %.64q occurs twice", string(raw))
+		return nil, ambiguous("the member %.64q occurs twice", string(raw))
 	}
 	return child, nil
 }
@@ -220,7 +220,7 @@ func (s *jsonScanner) mapOf(leaf, depth int) error {
 			return err
 		}
 		if had[name] {
-			return fmt.Errorf("the member %.64q occurs twice", name)
+			return ambiguous("the member %.64q occurs twice", name)
 		}
 		had[name] = true
 		if s.i < len(s.b) && s.b[s.i] == '"' {

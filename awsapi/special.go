@@ -36,6 +36,8 @@ var specialPaths = map[string][]string{
 	"iam:CreatePolicy": {"f:PolicyName", "f:Path"}, "iam:CreateInstanceProfile": {"f:InstanceProfileName", "f:Path"},
 	"iam:AddRoleToInstanceProfile": {"f:RoleName"},
 
+	"sts:AssumeRole": {"f:Tags.member.#.Key", "f:SourceIdentity"}, "sts:GetFederationToken": {"f:Tags.member.#.Key"},
+
 	"events:DeleteRule": {"j:Name", "j:EventBusName"}, "events:DescribeRule": {"j:Name", "j:EventBusName"},
 	"events:DisableRule": {"j:Name", "j:EventBusName"}, "events:EnableRule": {"j:Name", "j:EventBusName"},
 	"events:PutRule": {"j:Name", "j:EventBusName"}, "events:PutTargets": {"j:Rule", "j:EventBusName"},
@@ -99,6 +101,8 @@ func init() {
 		"iam:CreatePolicy":             iamCreate("policy"),
 		"iam:CreateInstanceProfile":    iamCreate("instance-profile"),
 		"iam:AddRoleToInstanceProfile": iamAddRole,
+		"sts:AssumeRole":               stsSession,
+		"sts:GetFederationToken":       stsSession,
 		"events:DeleteRule":            eventsRule,
 		"events:DescribeRule":          eventsRule,
 		"events:DisableRule":           eventsRule,
@@ -364,6 +368,9 @@ func lambdaFunction(rq *request, c *Call, m match, needs []Need) ([]Need, error)
 	if len(f) == 2 {
 		qualifier = f[1]
 	}
+	if slices.Contains(rq.query.twice, "Qualifier") {
+		return nil, parameterTwice("Qualifier")
+	}
 	if q, ok := rq.query.get("Qualifier"); ok && q != "" {
 		if qualifier != "" && qualifier != q {
 			return nil, errors.New("the function's name and Qualifier name two versions")
@@ -478,6 +485,22 @@ func iamAddRole(rq *request, c *Call, m match, needs []Need) ([]Need, error) {
 	n.Patterns = append(n.Patterns, arn+"*/"+role[0])
 	n.Conditions = map[string][]string{"iam:passedtoservice": {"ec2.amazonaws.com"}}
 	return append(needs, n), nil
+}
+
+// stsSession: whoever gives a session tags, or a source identity, needs the right to
+// that as well (IAM User Guide, "Pass session tags in AWS STS").
+func stsSession(rq *request, _ *Call, m match, needs []Need) ([]Need, error) {
+	out := slices.Clone(needs)
+	for i, action := range []string{"sts:TagSession", "sts:SetSourceIdentity"}[:len(m.op.special)] {
+		if _, st := rq.get(m.op.special[i]); st == absent {
+			continue
+		}
+		for _, n := range needs {
+			n.Action = action
+			out = append(out, n)
+		}
+	}
+	return out, nil
 }
 
 // eventsRule: a rule's ARN holds its bus, unless that is the default one.

@@ -384,6 +384,9 @@ func (p *Pipeline) understand(x *exchange) *refusal {
 		x.call = awsapi.Identify(in)
 	}
 	x.describe()
+	if ref := ambiguousCall(x.call); ref != nil {
+		return ref
+	}
 	return p.credentialCall(x)
 }
 
@@ -404,6 +407,15 @@ func (p *Pipeline) account(x *exchange) *refusal {
 	return nil
 }
 
+// ambiguousCall refuses a request that can be read in two ways. No policy can mean
+// both, and nobody but AWS knows which of them it would do.
+func ambiguousCall(c *awsapi.Call) *refusal {
+	if !c.Ambiguous {
+		return nil
+	}
+	return refuse(awsapi.ErrInvalidRequest, string(signer.ReasonAmbiguous), "the request can be read in two ways, so it is not sent: %s", c.Unknown)
+}
+
 // credentialCall refuses calls of tier A, whose answers carry AWS keys, except
 // those that are answered with client credentials.
 func (p *Pipeline) credentialCall(x *exchange) *refusal {
@@ -418,7 +430,7 @@ func (p *Pipeline) credentialCall(x *exchange) *refusal {
 		return nil
 	}
 	if x.call.Operation == "" {
-		name = x.call.Service + " call"
+		return refuse(awsapi.ErrAccessDenied, "credential call", "the call could not be understood (%s), and its answer might carry AWS credentials out of countersign, which never lets them leave", x.call.Unknown)
 	}
 	return refuse(awsapi.ErrAccessDenied, "credential call", "the answer to %s would carry AWS credentials out of countersign, which never lets them leave; "+
 		"use a configured role instead (`--role`), or name the call in `credential_calls` if the client may really hold the keys", name)
@@ -557,6 +569,9 @@ func (p *Pipeline) unsignedCall(x *exchange) *refusal {
 	}
 	x.call = awsapi.Identify(awsapi.Input{Host: x.host, Request: x.in, Body: x.bodyRead, Region: x.host.Region})
 	x.describe()
+	if ref := ambiguousCall(x.call); ref != nil {
+		return ref
+	}
 	return p.credentialCall(x)
 }
 
