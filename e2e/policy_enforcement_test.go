@@ -309,3 +309,60 @@ func TestPoliciesAreEnforced(t *testing.T) {
 		}
 	})
 }
+
+// Requests that can be read in two ways are refused, whatever the policies allow, with
+// the reason, and a real SDK understands the refusal.
+func TestAmbiguousRequestsAreRefused(t *testing.T) {
+	python(t)
+	u := strictMoto(t)
+	holders := map[string]holder{
+		"open":  {role: "{" + onDeploy + "}"},
+		"all":   {role: "{" + onDeploy + ", policies: [all.json]}", policies: map[string]string{"all.json": allow(`"*"`, "*", "")}},
+		"three": {role: "{" + onDeploy + ", policies: [three.json]}", policies: map[string]string{"three.json": allow(`["s3:*", "sts:*", "dynamodb:*"]`, "*", "")}},
+	}
+	p := serveHolders(t, u, holders)
+	tests := []struct {
+		service, operation string
+		parameters         map[string]any
+		spoil              string
+		code, says         string
+	}{
+		{"sts", "get_caller_identity", nil, "target_beside_action", "ValidationError", "the request has X-Amz-Target and is a query call as well"},
+		{"sts", "get_caller_identity", nil, "action_twice", "ValidationError", `the parameter "Action" occurs twice`},
+		{"sts", "get_caller_identity", nil, "action_in_query_and_body", "ValidationError", "the call has parameters in the query string and a body too"},
+		{"s3", "get_object_acl", map[string]any{"Bucket": "countersign-ambiguous", "Key": "a"}, "two_subresources", "InvalidRequest", `the sub-resource "policy" selects another operation`},
+		{"dynamodb", "describe_table", map[string]any{"TableName": "a"}, "key_twice", "ValidationException", `the member "TableName" occurs twice`},
+		// Not ambiguous, but STS is not sent what might be a call for keys.
+		{"sts", "get_caller_identity", nil, "form_as_json", "AccessDenied", "could not be understood"},
+	}
+	var calls []sdkCall
+	for _, holder := range slices.Sorted(maps.Keys(holders)) {
+		for _, test := range tests {
+			keys := p.clients[holder]
+			calls = append(calls, sdkCall{
+				Name: holder + " " + test.spoil, Key: keys.AccessKeyID, Secret: keys.SecretAccessKey, Region: region,
+				Service: test.service, Operation: test.operation, Parameters: test.parameters, Spoil: test.spoil,
+			})
+		}
+	}
+	mark := u.mark(t)
+	outcomes := sdk(t, p.client("open"), calls)
+	lines := waitForAudit(t, p.audit, len(calls))
+	for i, call := range calls {
+		test, line, got := tests[i%len(tests)], lines[i], outcomes[call.Name]
+		if got.Code != test.code || got.Retries != 0 || got.RequestID != line.RequestID || !strings.Contains(got.Message, test.says) {
+			t.Errorf("%s: the SDK made this of it: %+v, want %s %q", call.Name, got, test.code, test.says)
+		}
+		if want := "ambiguous"; line.Reason != want && test.code != "AccessDenied" || line.Status != got.Status {
+			t.Errorf("%s: audit line %+v", call.Name, line)
+		}
+		if line.Decision != "deny" || line.Identity != strings.Fields(call.Name)[0] {
+			t.Errorf("%s: audit line %+v", call.Name, line)
+		}
+	}
+	for _, s := range u.since(t, mark) {
+		if s.Service != "sts" || s.AccessKeyID != u.keys.AccessKeyID {
+			t.Errorf("sent upstream: %s %s%s %v", s.Method, s.Host, s.Target, s.header("X-Case"))
+		}
+	}
+}
