@@ -296,7 +296,7 @@ func (rq *request) queryOperation(inQuery bool) ([]match, error) {
 	if !inQuery && len(codings(rq.r.Header)) > 0 && action != "PutMetricData" {
 		// To a service that does not unpack it, the packed body is the form: its
 		// bytes can be made to spell other parameters.
-		return nil, errors.New("the body is compressed, which only PutMetricData takes as a form")
+		return nil, ambiguous("the body is compressed, which only PutMetricData takes as a form")
 	}
 	for _, p := range rq.params.pairs {
 		if p.key != "Action" && strings.EqualFold(p.key, "Action") {
@@ -538,7 +538,7 @@ func (rq *request) plainBody() ([]byte, error) {
 		return nil, errors.New("the body is not gzip, as its header says")
 	}
 	if z.Name != "" || z.Comment != "" || len(z.Extra) > 0 {
-		return nil, errors.New("the head of the gzip body holds text, which a service that does not unpack it would read")
+		return nil, ambiguous("the head of the gzip body holds text, which a service that does not unpack it would read")
 	}
 	out, err := io.ReadAll(io.LimitReader(z, maxInflated+1))
 	if err != nil {

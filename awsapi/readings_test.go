@@ -43,7 +43,7 @@ func TestCompressedFormsHaveTwoReadings(t *testing.T) {
 		"metrics":                       {call(t, metrics, packed, pack("", "Action=PutMetricData&Version=2010-08-01&Namespace=n")), "", ""},
 		"metrics, another call":         {call(t, metrics, packed, pack("", "Action=DeleteAlarms&Version=2010-08-01")), "the body is compressed, which only PutMetricData takes as a form", ""},
 	} {
-		if c.call.Unknown != c.want || c.call.CredentialTier != c.tier {
+		if c.call.Unknown != c.want || c.call.Ambiguous != (c.want != "") || c.call.CredentialTier != c.tier {
 			t.Errorf("%s: unknown %q, tier %q, want %q and %q", name, c.call.Unknown, c.call.CredentialTier, c.want, c.tier)
 		}
 	}
