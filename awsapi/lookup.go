@@ -53,7 +53,8 @@ func HostForRule(name, service, region string) Host {
 		h.Partition = p
 	}
 	h.Models = modelsSignedAs(service)
-	h.RegionSet = slices.Contains(v4aServices[:], service)
+	// EventBridge and S3 take SigV4A at some of their endpoints, and a rule may name one.
+	h.RegionSet = slices.Contains(v4aServices[:], service) || service == "events" || service == "s3"
 	return h
 }
 
@@ -308,12 +309,12 @@ func partitionWithSuffix(suffix string) string {
 }
 
 // shapedHosts are endpoints that carry an identifier which AWS gave out. The
-// first label is any; "{region}" is a region.
+// first label is any ("*": so is the second); "{region}" is a region.
 var shapedHosts = map[string]struct {
 	service string
 	models  []string
 }{
-	"endpoint.events":                   {"events", []string{"events"}},
+	"*.endpoint.events":                 {"events", []string{"events"}}, // EndpointId, such as abcde.veo
 	"endpoints.email":                   {"ses", []string{"sesv2"}},
 	"endpoints.email.global":            {"ses", []string{"sesv2"}},
 	"{region}.neptune-graph":            {"neptune-graph", []string{"neptune-graph"}},
@@ -358,6 +359,9 @@ func lookupShaped(name string, stem []string, suffix string) (Host, bool) {
 		return Host{}, false
 	}
 	s, ok := shapedHosts[strings.Join(shape[1:], ".")]
+	if !ok && len(shape) > 2 {
+		s, ok = shapedHosts["*."+strings.Join(shape[2:], ".")]
+	}
 	if !ok || shape[0] == "{region}" {
 		return Host{}, false
 	}

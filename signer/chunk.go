@@ -27,6 +27,7 @@ type chunkReader struct {
 	limit   int64  // bytes of one chunk
 	decoded int64  // bytes announced, -1 when not
 	total   int64  // bytes of data so far
+	left    int64  // bytes of the body to come, -1 when not known
 	trailer *trailerReader
 
 	hash hash.Hash
@@ -50,6 +51,7 @@ func (v *Verified) newChunkReader(src io.Reader) *chunkReader {
 	r := &chunkReader{
 		limit:   orDefault(v.opt.ChunkLimit, DefaultChunkLimit),
 		decoded: v.sig.decodedLength,
+		left:    v.msg.contentLength,
 		src:     chunkReaders.Get().(*bufio.Reader),
 		buf:     *chunkBuffers.Get().(*[]byte),
 	}
@@ -105,6 +107,11 @@ func (r *chunkReader) next(c *chunk) *Error {
 		return refuse(ReasonChunkSig, "the signature of the chunk that ends at byte %d is wrong", r.total)
 	}
 	if !c.final {
+		// A body whose Content-Length is met must not go out without its final chunk:
+		// upstream would have the whole of it.
+		if r.left == 0 {
+			return refuse(ReasonIncomplete, "the body ended before its final chunk")
+		}
 		return nil
 	}
 	if r.trailer != nil {
@@ -150,6 +157,7 @@ func (r *chunkReader) header(c *chunk) (size int64, signature []byte, _ *Error) 
 	case r.chain != nil && len(rest) != len(chunkExtension)+r.chain.width():
 		return 0, nil, refuse(ReasonChunk, "the signature of a chunk does not have the length of %d", r.chain.width())
 	}
+	r.consumed(len(line) + 2)
 	n := copy(r.buf, line)
 	line = r.buf[:n]
 	c.sizeText = line[:digits]
@@ -187,12 +195,21 @@ func (r *chunkReader) data(c *chunk, size64 int64) *Error {
 		if crlf[0] != '\r' || crlf[1] != '\n' {
 			return refuse(ReasonChunk, "a chunk does not end where its size says")
 		}
+		r.consumed(2)
 	}
+	r.consumed(size)
 	c.data = r.buf[chunkHead : chunkHead+size]
 	if r.hash != nil {
 		r.hash.Sum(c.sum[:0])
 	}
 	return nil
+}
+
+// consumed keeps count of what is left of a body of known length.
+func (r *chunkReader) consumed(n int) {
+	if r.left > 0 {
+		r.left = max(r.left-int64(n), 0)
+	}
 }
 
 // grow makes room for size bytes of data. The header kept at the beginning of
