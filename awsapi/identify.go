@@ -44,6 +44,9 @@ func Identify(in Input) *Call {
 	if c.AccountID == "" {
 		c.AccountID = in.AccountID
 	}
+	if identifyWebSocket(c, in) {
+		return c
+	}
 	rq, err := readHead(in.Host, in.Request)
 	if err == nil {
 		rq.body = in.Body

@@ -366,10 +366,15 @@ def variable_sources(v, last, key, base, lone, op_name, members, names, only):
     return []
 
 
+# A member that holds roles: RoleArn, IamRoles, serviceRoleOverride, RoleARNUpdate,
+# roleArnForLogging, iamRoleForDataSourceArn, DomainIAMRoleName.
+ROLE_MEMBER = re.compile(r"role(arns?)?(update|override)?$|rolearnforlogging$|iamrolefor\w+arn$|iamrolename$|^(add)?iamroles$")
+
+
 def role_members(members):
     for m in members:
         if (m.shape["type"] == "string" or m.is_list) and "enum" not in m.shape:
-            if re.search(r"rolearns?$", m.norm) or m.norm in ("role", "deliverlogspermissionarn", "deliverlogsrolearn") or m.norm.endswith("role"):
+            if ROLE_MEMBER.search(m.norm) or m.norm in ("deliverlogspermissionarn", "deliverlogsrolearn"):
                 yield m
 
 
