@@ -136,3 +136,25 @@ func TestSessionTagsNeedTheRightToSetThem(t *testing.T) {
 		t.Errorf("GetFederationToken: %v", c.Actions())
 	}
 }
+
+// Models name the member that holds a role in many ways.
+func TestRolesThatArePassedUnderOtherNames(t *testing.T) {
+	const admin = "arn:aws:iam::111122223333:role/admin"
+	for name, c := range map[string]*Call{
+		"codebuild": call(t, "POST codebuild.us-east-1.amazonaws.com/", json11("CodeBuild_20161006.StartBuild"), `{"projectName":"p","serviceRoleOverride":"`+admin+`"}`),
+		"redshift":  call(t, "POST redshift.us-east-1.amazonaws.com/", formHeader, "Action=ModifyClusterIamRoles&Version=2012-12-01&ClusterIdentifier=c&AddIamRoles.IamRoleArn.1="+admin),
+		"rds":       call(t, "POST rds.us-east-1.amazonaws.com/", formHeader, "Action=ModifyDBInstance&Version=2014-10-31&DBInstanceIdentifier=d&DomainIAMRoleName=admin"),
+		"redshift serverless": call(t, "POST redshift-serverless.us-east-1.amazonaws.com/", json11("RedshiftServerless.UpdateNamespace"),
+			`{"namespaceName":"n","iamRoles":["`+admin+`"]}`),
+	} {
+		var passed []string
+		for _, n := range c.Needs {
+			if n.Action == "iam:PassRole" {
+				passed = n.Resources
+			}
+		}
+		if c.Unknown != "" || !reflect.DeepEqual(passed, []string{admin}) {
+			t.Errorf("%s: %q %+v", name, c.Unknown, c.Needs)
+		}
+	}
+}
