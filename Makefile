@@ -66,7 +66,8 @@ bench: build
 generate:
 	go generate ./...
 
-dist:
+dist: build
+	.ci/tools nfpm
 	@rm -rf dist && mkdir dist
 	@for platform in $(PLATFORMS); do \
 		os=$${platform%/*} arch=$${platform#*/} suffix=; \
@@ -74,7 +75,12 @@ dist:
 		echo "dist: $$platform"; \
 		GOOS=$$os GOARCH=$$arch $(BUILD) -o dist/countersign-$(VERSION)-$$os-$$arch$$suffix ./cmd/countersign; \
 	done
-	@cd dist && sha256sum countersign-* > SHA256SUMS
+	@bin/countersign pages dist/pages
+	@for arch in amd64 arm64; do for format in deb rpm; do \
+		NFPM_ARCH=$$arch NFPM_VERSION=$(VERSION) NFPM_BINARY=dist/countersign-$(VERSION)-linux-$$arch \
+			.tools/bin/nfpm package -f deploy/packages/nfpm.yaml -p $$format -t dist; \
+	done; done
+	@cd dist && find . -maxdepth 1 -type f ! -name SHA256SUMS -printf '%P\n' | LC_ALL=C sort | xargs sha256sum > SHA256SUMS
 
 image:
 	docker build --build-arg VERSION=$(VERSION) -t countersign:$(VERSION) .
