@@ -51,7 +51,7 @@ func (s *Server) line(r *http.Request, began time.Time, e entry) audit.Entry {
 	if l := e.login; l != nil {
 		a.RoleARN, a.SessionName, a.Region = l.RoleARN, l.SessionName, l.Destination.Region
 		a.Resources = []string{l.Destination.Recorded()}
-		a.Reason = "signed in until " + l.Until.UTC().Format(time.RFC3339)
+		a.Reason, a.Error = "signed in", "until "+l.Until.UTC().Format(time.RFC3339)
 	} else if e.resource != "" {
 		a.Resources = []string{e.resource}
 	}
