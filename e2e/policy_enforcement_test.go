@@ -124,6 +124,7 @@ func TestPoliciesAreEnforced(t *testing.T) {
 	python(t)
 	u := strictMoto(t)
 	everything := allow(`"*"`, "*", "")
+	const function = "arn:aws:lambda:" + region + ":" + account + ":function:none"
 	holders := map[string]holder{
 		"open":     {role: "{" + onDeploy + "}"},
 		"all":      {role: "{" + onDeploy + ", policies: [all.json]}", policies: map[string]string{"all.json": everything}},
@@ -138,6 +139,8 @@ func TestPoliciesAreEnforced(t *testing.T) {
 			{"Sid": "Own", "Effect": "Allow", "Action": "s3:ListBucket", "Resource": "arn:aws:s3:::countersign-*", "Condition": {"StringLike": {"s3:prefix": "${aws:PrincipalTag/team}/*"}}},
 			{"Sid": "Owned", "Effect": "Allow", "Action": "dynamodb:DeleteTable", "Resource": "*", "Condition": {"StringEquals": {"aws:ResourceTag/team": "red"}}}]}`}},
 	}
+	holders["untagging"] = holder{role: "{" + onDeploy + ", policies: [untagging.json]}", policies: map[string]string{"untagging.json": `{"Version": "2012-10-17", "Statement": [
+		{"Sid": "Some", "Effect": "Allow", "Action": "lambda:UntagResource", "Resource": "` + function + `", "Condition": {"ForAllValues:StringEquals": {"aws:TagKeys": ["a", "b"]}}}]}`}}
 	p := serveHolders(t, u, holders)
 	const bucket = "countersign-enforced"
 	emptyBucket(t, u, bucket)
@@ -159,6 +162,10 @@ func TestPoliciesAreEnforced(t *testing.T) {
 		return c
 	}
 	deleteTable := with(sdkCall{Service: "dynamodb", Region: region, Operation: "delete_table"}, "TableName", "none")
+
+	untag := func(keys ...string) sdkCall {
+		return sdkCall{Service: "lambda", Region: region, Operation: "untag_resource", Parameters: map[string]any{"Resource": function, "TagKeys": keys}}
+	}
 
 	tests := []struct {
 		holder string
@@ -200,6 +207,8 @@ func TestPoliciesAreEnforced(t *testing.T) {
 		{"tagged", with(list, "Prefix", "blue/"), "deny: implicit deny", "", []string{"s3:ListBucket on resource: arn:aws:s3:::" + bucket, "no policy of role tagged allows the s3:ListBucket action"}},
 		{"tagged", with(list, "Prefix", "red"), "deny: implicit deny", "", nil},
 		{"tagged", deleteTable, "deny: implicit deny", "tagged.json/Owned", []string{"allows the dynamodb:DeleteTable action for certain: statement Owned of policy tagged.json might (aws:resourcetag/team is not known here)"}},
+		{"untagging", untag("a", "b"), "allow: allowed", "untagging.json/Some", nil},
+		{"untagging", untag("a", "c"), "deny: implicit deny", "", []string{"lambda:UntagResource on resource: " + function}},
 	}
 	var calls []sdkCall
 	for i := range tests {
@@ -258,6 +267,11 @@ func TestPoliciesAreEnforced(t *testing.T) {
 				continue
 			}
 			argv := []string{"policy", "explain", "--config", p.config, "--output", "json", line.RequestID}
+			if keys, ok := test.call.Parameters["TagKeys"]; ok {
+				for _, key := range keys.([]string) {
+					argv = append(argv, "--context", "aws:TagKeys="+key)
+				}
+			}
 			if prefix, ok := test.call.Parameters["Prefix"]; ok {
 				argv = append(argv, "--context", "s3:prefix="+prefix.(string), "--context", "aws:PrincipalTag/team=red")
 			}
