@@ -340,7 +340,9 @@ func (p *proxy) recordEvent(ev mitm.Event, requestID string) {
 	}
 	switch ev.Kind {
 	case mitm.KindPanic:
-		return // the pipeline has recorded its request
+		if ev.Method != http.MethodConnect {
+			return // the pipeline has recorded its request
+		}
 	case mitm.KindSilent:
 		return // no request, and mostly no fault: clients connect ahead of need
 	case mitm.KindReject:

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -455,14 +456,36 @@ func (p *proxy) recordIssued(r *http.Request, issued virtualsts.Issued, err erro
 
 // notThroughItself refuses a way out that leads back in.
 func notThroughItself(cfg *config.Config, getenv func(string) string) error {
-	if cfg.Upstream.Proxy != "" && cfg.Upstream.Proxy != "env" {
-		return nil
+	ways := map[string]string{"upstream.proxy": cfg.Upstream.Proxy}
+	if cfg.Upstream.Proxy == "" || cfg.Upstream.Proxy == "env" {
+		ways = map[string]string{"HTTPS_PROXY": getenv("HTTPS_PROXY"), "https_proxy": getenv("https_proxy")}
 	}
-	for _, name := range []string{"HTTPS_PROXY", "https_proxy"} {
-		v := strings.TrimSuffix(getenv(name), "/")
-		if v != "" && (strings.HasSuffix(v, "//"+cfg.Listen) || v == cfg.Listen) {
-			return fmt.Errorf("%s is %s, which is this proxy itself: its own calls would come back to it; start it from a shell without the settings of `countersign env`", name, v)
+	for _, name := range sortedNames(ways) {
+		if way, ok := leadsTo(ways[name], cfg.Listen); ok {
+			return fmt.Errorf("%s is %s, which is this proxy itself: its own calls would come back to it; start it from a shell without the settings of `countersign env`", name, way)
 		}
 	}
 	return nil
+}
+
+// leadsTo says whether a proxy's URL, or its address alone, is that of a listener of
+// this machine, and returns the URL without what is secret in it.
+func leadsTo(proxy, listen string) (way string, ok bool) {
+	if proxy == "" || proxy == "none" {
+		return "", false
+	}
+	if !strings.Contains(proxy, "://") {
+		proxy = "http://" + proxy
+	}
+	u, err := url.Parse(proxy)
+	if err != nil {
+		return "", false
+	}
+	u.User = nil
+	host, port, err := net.SplitHostPort(listen)
+	if err != nil || u.Port() != port || port == "0" {
+		return "", false
+	}
+	everywhere := host == "" || host == "0.0.0.0" || host == "::"
+	return u.String(), u.Hostname() == host || config.LoopbackAddress(u.Host) && (everywhere || config.LoopbackAddress(listen))
 }
