@@ -136,6 +136,12 @@ func rewrite(pr *httputil.ProxyRequest) {
 	// No signature covers HTTP trailers (those of aws-chunked are in the body).
 	pr.Out.Trailer = nil
 	delete(pr.Out.Header, "Trailer")
+	// A server that went on in HTTP/2 (h2c) would take further requests over the
+	// connection, which nobody here sees. What is offered need not be taken.
+	if !strings.EqualFold(pr.Out.Header.Get("Upgrade"), "websocket") {
+		delete(pr.Out.Header, "Upgrade")
+		delete(pr.Out.Header, "Connection")
+	}
 	// ReverseProxy keeps "TE: trailers" only, and net/http sends no other.
 	if x.heldBody {
 		pr.Out.Body = io.NopCloser(bytes.NewReader(x.bodyRead))

@@ -104,6 +104,25 @@ func TestNominatedSignedHeadersAreRefused(t *testing.T) {
 	}
 }
 
+// Behind an upgrade to HTTP/2 further requests would pass without being judged.
+func TestUpgradesOtherThanToWebSocketsAreNotOffered(t *testing.T) {
+	for upgrade, want := range map[string]string{"h2c": "", "h2c, websocket": "", "TLS/1.0": "", "websocket": "websocket", "WebSocket": "WebSocket"} {
+		h := setup(t, nil, nil)
+		res, body := h.send(get("/key"), func(hd http.Header) {
+			hd.Set("Connection", "Upgrade, HTTP2-Settings")
+			hd.Set("Upgrade", upgrade)
+			hd.Set("HTTP2-Settings", "AAMAAABkAARAAAAAAAIAAAAA")
+		})
+		seen := h.arrived()
+		if res.StatusCode != http.StatusOK || len(seen) != 1 {
+			t.Fatalf("%s: %s %s", upgrade, res.Status, body)
+		}
+		if got := seen[0].Header.Get("Upgrade"); got != want || (seen[0].Header.Get("Connection") != "") != (want != "") || seen[0].Header.Get("HTTP2-Settings") != "" {
+			t.Errorf("%s: %v", upgrade, seen[0].Header)
+		}
+	}
+}
+
 func TestErrorsOfAWSPassThrough(t *testing.T) {
 	h := setup(t, nil, func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/xml")
