@@ -98,6 +98,8 @@ class Values:
             value = value.ljust(shape.metadata.get("min", 1), "x")
         elif n in ("accountid", "awsaccountid") or n.endswith("accountid"):
             value = ACCOUNT
+        elif n == "endpointid" and self.service == "events":
+            value = "abcde.veo"  # always two labels
         elif n == "predictendpoint":
             value = "https://realtime.machinelearning.us-east-1.amazonaws.com"
         elif n == "bucket":

@@ -32,7 +32,7 @@ func TestCommandsAreOnThePage(t *testing.T) {
 	flag := regexp.MustCompile("--([a-z][a-z-]*)")
 	var commands []string
 	for _, c := range root.Commands() {
-		if c.Name() == "help" || c.Name() == "completion" {
+		if c.Name() == "help" || c.Name() == "completion" || c.Hidden {
 			continue
 		}
 		commands = append(commands, c.Name())
