@@ -154,7 +154,7 @@ func (g *grants) forExec(name string, opt execOptions, getenv func(string) strin
 			for _, taken := g.roles[added]; taken; _, taken = g.roles[added] {
 				added += "-arn"
 			}
-			g.addRole(added, config.Role{ARN: role, Duration: time.Hour, Enforcement: config.Enforce,
+			g.addRole(added, config.Role{ARN: role, Duration: time.Hour, Enforcement: config.Enforce, Assume: anyRole,
 				SessionName: "{{ .Identity.Name }}-{{ .Identity.Attributes.user }}"})
 			entry := g.identities[name]
 			entry.Roles = append(entry.Roles, added)

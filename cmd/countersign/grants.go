@@ -24,6 +24,11 @@ const (
 	sourceRole    = "source" // the source credentials themselves
 )
 
+// anyRole lets a client chain from a role that nobody configured: like its
+// calls, such a role is limited by AWS alone, which is to say by the trust
+// policies of the roles that it asks for.
+var anyRole = []string{"arn:*:iam::*:role/*"}
+
 // grants are the roles and identities in force: what the configuration says,
 // and what a laptop needs without one.
 type grants struct {
@@ -43,7 +48,7 @@ func newGrants(cfg *config.Config, getenv func(string) string) grants {
 		g.roles[name] = r
 	}
 	if len(g.roles) == 0 {
-		g.addRole(sourceRole, config.Role{Enforcement: config.Enforce})
+		g.addRole(sourceRole, config.Role{Enforcement: config.Enforce, Assume: anyRole})
 	}
 	for name, id := range cfg.Identities {
 		g.identities[name] = id
