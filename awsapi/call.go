@@ -39,8 +39,9 @@ type Call struct {
 	Unknown string
 
 	// Ambiguous says that a call is unknown because it can be read in two ways: it
-	// names its operation, or a part of what it asks for, more than once. Whatever
-	// it is allowed to do, nobody can tell which of them AWS would do.
+	// names its operation, or a part of what it asks for, more than once, or its
+	// body is not what its content type or the protocol says. Whatever it is allowed
+	// to do, nobody can tell which of them AWS would do.
 	Ambiguous bool
 }
 
@@ -52,6 +53,10 @@ func (a ambiguity) Error() string { return string(a) }
 func ambiguous(format string, args ...any) error {
 	return ambiguity(fmt.Sprintf(format, args...))
 }
+
+// unreadable makes a call ambiguous whose body cannot be read here: what AWS makes
+// of it is anybody's guess.
+func unreadable(err error) error { return ambiguous("the body cannot be read: %v", err) }
 
 // Need is one permission that a call requires.
 type Need struct {

@@ -232,7 +232,7 @@ func (rq *request) jsonOperation(target string) ([]match, error) {
 	switch mediaType(rq.r.Header.Get("Content-Type")) {
 	case "application/x-amz-json-1.0", "application/x-amz-json-1.1", "application/json":
 	default:
-		return nil, errors.New("the content type does not fit a call with X-Amz-Target")
+		return nil, ambiguous("the content type does not fit a call with X-Amz-Target")
 	}
 	dot := strings.LastIndexByte(target, '.')
 	if dot < 0 {
@@ -255,7 +255,7 @@ func (rq *request) queryOperation(inQuery bool) ([]match, error) {
 		rq.protocol = ProtocolEC2
 	}
 	if !rq.speaks(ProtocolQuery, ProtocolEC2) {
-		return nil, errors.New("the content type does not fit the service's protocol")
+		return nil, ambiguous("the content type does not fit the service's protocol")
 	}
 	if !rq.rootPath() {
 		// SQS once took the queue's path; a service that reads the path as well
@@ -284,7 +284,7 @@ func (rq *request) queryOperation(inQuery bool) ([]match, error) {
 			return nil, err
 		}
 		if rq.params, err = parseForm(string(body), true); err != nil {
-			return nil, fmt.Errorf("the body cannot be read: %w", err)
+			return nil, unreadable(err)
 		}
 		for _, p := range rq.query.pairs {
 			if !strings.HasPrefix(strings.ToLower(p.key), "x-amz-") {
@@ -339,7 +339,7 @@ func (rq *request) restOperations() ([]match, error) {
 		rq.protocol = ProtocolRESTXML
 	}
 	if mediaType(rq.r.Header.Get("Content-Type")) == "multipart/form-data" {
-		return nil, errors.New("the content type does not fit the service's protocol")
+		return nil, ambiguous("the content type does not fit the service's protocol")
 	}
 	segments := splitPath(rq.path)
 	for i, s := range segments {
@@ -463,7 +463,7 @@ func (rq *request) readBody(op *operation) error {
 		rq.found, err = scanJSON(body, op.plans[0]())
 	}
 	if err != nil {
-		return fmt.Errorf("the body cannot be read: %w", err)
+		return unreadable(err)
 	}
 	return nil
 }
@@ -487,7 +487,7 @@ func (rq *request) checkMedia(length int) error {
 		fits = media == "" || media == "application/json" || strings.HasPrefix(media, "application/x-amz-json-")
 	}
 	if !fits {
-		return errors.New("the content type does not fit the service's protocol")
+		return ambiguous("the content type does not fit the service's protocol")
 	}
 	return nil
 }
@@ -506,7 +506,7 @@ func checkCharset(r *http.Request) error {
 			switch strings.Trim(charset, `"`) {
 			case "utf-8", "utf8", "us-ascii":
 			default:
-				return errors.New("the body is not in UTF-8")
+				return ambiguous("the body is not in UTF-8")
 			}
 		}
 	}
@@ -538,14 +538,14 @@ func (rq *request) plainBody() ([]byte, error) {
 	}
 	z, err := gzip.NewReader(bytes.NewReader(rq.body))
 	if err != nil {
-		return nil, errors.New("the body is not gzip, as its header says")
+		return nil, ambiguous("the body is not gzip, as its header says")
 	}
 	if z.Name != "" || z.Comment != "" || len(z.Extra) > 0 {
 		return nil, ambiguous("the head of the gzip body holds text, which a service that does not unpack it would read")
 	}
 	out, err := io.ReadAll(io.LimitReader(z, maxInflated+1))
 	if err != nil {
-		return nil, errors.New("the body is not gzip, as its header says")
+		return nil, ambiguous("the body is not gzip, as its header says")
 	}
 	if len(out) > maxInflated {
 		return nil, errors.New("the body unpacks to too much")

@@ -226,6 +226,9 @@ var readTwoWays = []string{
 	"duplicate member", "duplicate, escaped", "form content type", "target and action", "two targets", "target and smithy",
 	"query parameters twice", "two sub-resources", "sub-resource of a bucket on a key", "upload without part", "sub-resource twice",
 	"copy source twice", "method override", "target in the query",
+	// Bodies that are not what they say they are.
+	"body that ends early", "body after the object", "not utf-8", "query on a JSON service", "false compression", "other spelling",
+	"byte order mark", "half a surrogate", "delete, other spelling", "wrong content type", "array", "utf-16", "deep", "xml with a type definition",
 }
 
 // REST calls write lists as a query key for each member, which says one thing.

@@ -272,7 +272,7 @@ func (rq *request) s3Body(op *operation) error {
 		return err
 	}
 	if rq.found, err = scanXML(body, op.plans[2]()); err != nil {
-		return fmt.Errorf("the body cannot be read: %w", err)
+		return unreadable(err)
 	}
 	return nil
 }

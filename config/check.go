@@ -138,6 +138,17 @@ func (d *decoder) checkRoles(c *Config) {
 		if r.Via != "" {
 			d.checkVia(c, name, names)
 		}
+		if r.SAML != "" {
+			id, known := c.Identities[r.SAML]
+			switch {
+			case !known:
+				d.problem(key+".saml", "there is no identity %s; expected one of identities", quote(r.SAML))
+			case !slices.Contains(id.Roles, name):
+				d.problem(key+".saml", "the identity %s may not use the role; expected %s among identities.%s.roles", quote(r.SAML), name, r.SAML)
+			case r.ARN == "" || r.Via != "":
+				d.problem(key+".saml", "an assertion is for a role that is assumed directly; expected an arn, and no via")
+			}
+		}
 	}
 }
 

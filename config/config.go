@@ -123,6 +123,7 @@ type Role struct {
 	Services          []string          `key:"services"` // nil: any
 	ReadOnly          bool              `key:"read_only"`
 	Assume            []string          `key:"assume"` // ARN patterns
+	SAML              string            `key:"saml"`   // identity; "": AssumeRoleWithSAML is refused
 	ClientSessionName string            `key:"client_session_name"`
 	Labels            map[string]string `key:"labels"`
 }

@@ -135,6 +135,8 @@ var settings = []Setting{
 		Doc: "Only calls of the access levels List and Read."},
 	{Key: "roles.*.assume", Type: "list of role ARN patterns", check: checkRolePattern,
 		Doc: "Roles that a client's AssumeRole may chain from this one."},
+	{Key: "roles.*.saml", Type: "identity", check: checkName,
+		Doc: "Identity of this file that sessions of a client's AssumeRoleWithSAML for the role belong to; empty: such calls are refused."},
 	{Key: "roles.*.client_session_name", Type: "keep or prefix", Default: "keep", check: oneOf(KeepName, PrefixName), Required: true,
 		Doc: "What becomes of the session name that a client gives in AssumeRole."},
 	{Key: "roles.*.labels", Type: "map of texts",

@@ -247,7 +247,7 @@ func sessionRoles(g grants) (map[string]rolesession.Role, error) {
 func virtualRoles(g grants) map[string]virtualsts.Role {
 	out := make(map[string]virtualsts.Role, len(g.roles))
 	for name, r := range g.roles {
-		out[name] = virtualsts.Role{ARN: r.ARN, Assume: r.Assume}
+		out[name] = virtualsts.Role{ARN: r.ARN, Assume: r.Assume, SAML: r.SAML}
 	}
 	return out
 }
