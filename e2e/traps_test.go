@@ -216,7 +216,7 @@ func TestTargetBytesArriveUnchanged(t *testing.T) {
 		"/?list-type=2&prefix=a%20b%2Bc&delimiter=%2F",
 		"/?uploads",
 		"/?uploads=",
-		"/?z=1&a=2&a=1",
+		"/?z=1&a=2&b=1",
 		"/?b=%7e~&a=%2f",
 		"/k?versionId=a+b",
 	} {
