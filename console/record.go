@@ -2,12 +2,9 @@ package console
 
 import (
 	"context"
-	"encoding/hex"
 	"fmt"
 	"net/http"
 	"time"
-
-	"crypto/rand"
 
 	"github.com/countersign-proxy/countersign/audit"
 )
@@ -26,20 +23,11 @@ type entry struct {
 	err       error
 }
 
-// newRequestID has the form of those of the proxy: a random UUID (RFC 9562, section 5.4).
-func newRequestID() string {
-	var b [16]byte
-	rand.Read(b[:]) // never fails, see crypto/rand
-	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
-	t := hex.EncodeToString(b[:])
-	return t[:8] + "-" + t[8:12] + "-" + t[12:16] + "-" + t[16:20] + "-" + t[20:]
-}
-
 // line is the audit line of what happened; r is nil where it was the command line. Sign-in URLs, tokens, and what an address
 // holds beside its path have no place in it.
 func (s *Server) line(r *http.Request, began time.Time, e entry) audit.Entry {
 	a := audit.Entry{
-		Time: began.UTC(), RequestID: newRequestID(), Identity: e.identity, Role: e.role,
+		Time: began.UTC(), RequestID: audit.NewRequestID(), Identity: e.identity, Role: e.role,
 		Service: "console", Operation: e.operation, Decision: audit.Allow, Reason: e.reason, Duration: s.opt.Now().Sub(began),
 	}
 	if r != nil {

@@ -3,8 +3,6 @@ package pipeline
 import (
 	"bufio"
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -75,20 +73,11 @@ func (p *Pipeline) begin(w http.ResponseWriter, r *http.Request) *exchange {
 	x.w = &responseWriter{ResponseWriter: w, method: r.Method}
 	name, _ := splitPort(r.Host)
 	x.entry = audit.Entry{
-		Time: now, RequestID: NewRequestID(), Client: r.RemoteAddr, Method: r.Method,
+		Time: now, RequestID: audit.NewRequestID(), Client: r.RemoteAddr, Method: r.Method,
 		Host: strings.ToLower(name), Decision: audit.Allow,
 	}
 	x.done = p.opt.Metrics.RequestStarted()
 	return x
-}
-
-// NewRequestID returns a random UUID, as AWS request ids look.
-func NewRequestID() string {
-	var b [16]byte
-	_, _ = rand.Read(b[:]) // never fails: crypto/rand crashes the program instead
-	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
-	h := hex.EncodeToString(b[:])
-	return h[:8] + "-" + h[8:12] + "-" + h[12:16] + "-" + h[16:20] + "-" + h[20:]
 }
 
 // name records whose host it is.

@@ -130,7 +130,7 @@ func newProxy(ctx context.Context, cfg *config.Config, g grants, opt proxyOption
 		Certificate: func(host string) (*tls.Certificate, error) {
 			return p.authority.Load().Certificate(host)
 		},
-		Record:   func(ev mitm.Event) { p.recordEvent(ev, pipeline.NewRequestID()) },
+		Record:   func(ev mitm.Event) { p.recordEvent(ev, audit.NewRequestID()) },
 		Refuse:   p.refuseRequest,
 		Proxy:    tunnelProxy(cfg.Upstream.Proxy),
 		ProxyTLS: &tls.Config{RootCAs: p.roots, MinVersion: tls.VersionTLS12},
@@ -149,9 +149,8 @@ func newProxy(ctx context.Context, cfg *config.Config, g grants, opt proxyOption
 
 // newEngine makes an engine of a configuration. Where the way to STS did not
 // change it goes on with the sessions of the engine before.
-func (p *proxy) newEngine(ctx context.Context, cfg *config.Config, g grants, before *engine) (*engine, error) {
+func (p *proxy) newEngine(ctx context.Context, cfg *config.Config, g grants, before *engine) (_ *engine, err error) {
 	e := &engine{cfg: cfg, grants: g}
-	var err error
 	roles, err := sessionRoles(g)
 	if err != nil {
 		return nil, err
@@ -179,6 +178,11 @@ func (p *proxy) newEngine(ctx context.Context, cfg *config.Config, g grants, bef
 		if err != nil {
 			return nil, err
 		}
+		defer func() {
+			if err != nil { // of what follows: these sessions serve nobody
+				_ = e.sessions.Close()
+			}
+		}()
 	}
 	if e.identities, err = newIdentities(cfg, g, p.opt.Static, &http.Client{Transport: e.transport, Timeout: 15 * time.Second}); err != nil {
 		return nil, err
@@ -369,7 +373,7 @@ func (p *proxy) recordEvent(ev mitm.Event, requestID string) {
 // refuseRequest answers a request that never reached the pipeline in the shape
 // that the clients of the host it was sent to understand.
 func (p *proxy) refuseRequest(w http.ResponseWriter, r *http.Request, ev mitm.Event) {
-	id := pipeline.NewRequestID()
+	id := audit.NewRequestID()
 	p.recordEvent(ev, id)
 	host, _ := awsapi.LookupHost(ev.Host)
 	w.Header().Set("Connection", "close")

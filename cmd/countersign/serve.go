@@ -26,7 +26,6 @@ import (
 	"github.com/countersign-proxy/countersign/config"
 	"github.com/countersign-proxy/countersign/console"
 	"github.com/countersign-proxy/countersign/identity"
-	"github.com/countersign-proxy/countersign/pipeline"
 	"github.com/countersign-proxy/countersign/virtualsts"
 )
 
@@ -442,7 +441,7 @@ func (p *proxy) credentialsEndpoint(token string) http.Handler {
 // recordIssued writes the audit line of a request for credentials.
 func (p *proxy) recordIssued(r *http.Request, issued virtualsts.Issued, err error) {
 	e := audit.Entry{
-		Time: time.Now(), RequestID: pipeline.NewRequestID(), Client: r.RemoteAddr, Method: r.Method, Host: r.Host,
+		Time: time.Now(), RequestID: audit.NewRequestID(), Client: r.RemoteAddr, Method: r.Method, Host: r.Host,
 		Service: "countersign", Operation: "GetCredentials", Decision: audit.Allow, Reason: "credentials endpoint", Status: http.StatusOK,
 		Identity: issued.Identity, AccessKeyID: issued.AccessKeyID, Role: issued.Role, RoleARN: issued.RoleARN, Signature: "none",
 	}
