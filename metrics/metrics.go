@@ -45,8 +45,11 @@ type Connections struct {
 	TunnelIn, TunnelOut int64 // bytes from and to clients, since the start
 }
 
-// DefaultSTSResults are the outcomes of calls to STS.
-var DefaultSTSResults = []string{"success", "denied", "throttled", "unreachable", "no_source", "expired", "error"}
+// DefaultSTSResults are the outcomes of calls to STS, in the words of the
+// package rolesession.
+var DefaultSTSResults = []string{
+	"ok", "unknown_role", "source_credentials", "denied", "bad_input", "region_disabled", "throttled", "unreachable", "closed",
+}
 
 // Other and None are the label values for what is not in the set, and for "".
 const (
@@ -260,9 +263,16 @@ func (m *Metrics) Registry() *prometheus.Registry { return m.registry }
 
 // SetRoles replaces the set of roles after a reload, and drops the series of
 // those that are gone: a gauge of a role that no longer exists would never change again.
+// Calls to STS are counted from zero for those that are there: the first one
+// that fails would otherwise be no increase.
 func (m *Metrics) SetRoles(roles []string) {
 	next := newSet(roles)
 	old := m.roles.Swap(&next)
+	for role := range next {
+		for result := range m.stsResults {
+			m.stsRequests.WithLabelValues(role, result)
+		}
+	}
 	if old == nil {
 		return
 	}

@@ -20,7 +20,8 @@ func options() Options {
 	return Options{
 		Roles: []string{"deploy", "read"}, Services: []string{"s3", "sts"},
 		SignatureReasons: []string{"wrong signature", "expired"}, PolicyReasons: []string{"allowed", "implicit deny"},
-		Version: "v1.2.3", Revision: "abc",
+		STSResults: []string{"ok", "denied"},
+		Version:    "v1.2.3", Revision: "abc",
 		AuditFailing: func() bool { return true },
 		AuditCounts:  func() (written, lost, failures uint64) { return 7, 1, 2 },
 		Connections:  func() Connections { return Connections{Open: 3, Tunnels: 1, TunnelIn: 5, TunnelOut: 6} },
@@ -97,7 +98,7 @@ func TestValues(t *testing.T) {
 	m.RequestDone(Request{Role: "gone", Service: "evil", Decision: "report"})
 	m.SignatureFailure("expired")
 	m.PolicyDecision("read", "deny", "implicit deny")
-	m.STSRequest("deploy", "success", 80*time.Millisecond)
+	m.STSRequest("deploy", "ok", 80*time.Millisecond)
 	m.RoleSessionExpiry("deploy", time.Unix(1700000000, 0))
 	m.CertificateIssued()
 	m.CAExpiry(time.Unix(1800000000, 500e6))
@@ -157,7 +158,10 @@ countersign_signature_failures_total{reason="expired"} 1
 countersign_signature_failures_total{reason="wrong signature"} 0
 # HELP countersign_sts_requests_total Calls that the proxy made to AWS STS, by role and result.
 # TYPE countersign_sts_requests_total counter
-countersign_sts_requests_total{result="success",role="deploy"} 1
+countersign_sts_requests_total{result="denied",role="deploy"} 0
+countersign_sts_requests_total{result="denied",role="read"} 0
+countersign_sts_requests_total{result="ok",role="deploy"} 1
+countersign_sts_requests_total{result="ok",role="read"} 0
 # HELP countersign_tunnel_bytes_total Bytes passed through tunnels, by direction seen from the proxy.
 # TYPE countersign_tunnel_bytes_total counter
 countersign_tunnel_bytes_total{direction="in"} 5

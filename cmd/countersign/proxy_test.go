@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -15,6 +16,7 @@ import (
 
 	"github.com/countersign-proxy/countersign/audit"
 	"github.com/countersign-proxy/countersign/config"
+	"github.com/countersign-proxy/countersign/metrics"
 )
 
 // assemble makes a proxy of a configuration in dir without listening.
@@ -188,3 +190,10 @@ func TestReloadIsAtomic(t *testing.T) {
 }
 
 const twoRolesPlain = `roles: {read: {arn: "arn:aws:iam::123456789012:role/Read"}, deploy: {arn: "arn:aws:iam::123456789012:role/Deploy"}}`
+
+// Without a list of their own, metrics know calls to STS by the words of rolesession.
+func TestDefaultSTSResultsAreTheOutcomes(t *testing.T) {
+	if got, want := metrics.DefaultSTSResults, stsResults(); !slices.Equal(got, want) {
+		t.Errorf("metrics count %q, and calls end in %q", got, want)
+	}
+}
