@@ -24,7 +24,8 @@ type activity struct {
 	done chan struct{}
 
 	mu      sync.Mutex
-	entries []audit.Entry // oldest first
+	entries []audit.Entry // a ring once it is full
+	oldest  int           // index into entries
 }
 
 func newActivity(log *audit.Log) *activity {
@@ -32,15 +33,21 @@ func newActivity(log *audit.Log) *activity {
 	go func() {
 		defer close(a.done)
 		for e := range a.feed.C {
-			a.mu.Lock()
-			if len(a.entries) >= keptLines {
-				a.entries = slices.Delete(a.entries, 0, 1)
-			}
-			a.entries = append(a.entries, e)
-			a.mu.Unlock()
+			a.keep(e)
 		}
 	}()
 	return a
+}
+
+func (a *activity) keep(e audit.Entry) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if len(a.entries) < keptLines {
+		a.entries = append(a.entries, e)
+		return
+	}
+	a.entries[a.oldest] = e
+	a.oldest = (a.oldest + 1) % keptLines
 }
 
 func (a *activity) close() {
@@ -53,7 +60,8 @@ func (a *activity) recent(p *person) []line {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	var out []line
-	for _, e := range slices.Backward(a.entries) {
+	for i := range a.entries {
+		e := a.entries[(a.oldest+len(a.entries)-1-i)%len(a.entries)]
 		if visible(e, p) {
 			out = append(out, lineOf(e))
 			if len(out) == shownLines {
