@@ -2,7 +2,7 @@
 # make test       all tests; installs what they need below .tools
 # make check      format, vet, staticcheck, module files, generated tables,
 #                 known vulnerabilities
-# make bench      the figures of docs/performance.md
+# make bench      the figures of docs/performance.md, beside other proxies
 # make generate   the tables of awsapi
 # make dist       release binaries for all platforms, with checksums
 # make image      container image
@@ -60,6 +60,8 @@ check:
 	.ci/vulnerabilities
 
 bench: build
+	.ci/tools mitmproxy
+	go run ./bench -countersign bin/countersign -mitmdump .tools/mitmproxy/bin/mitmdump
 	go test -run '^$$' -bench . -benchmem $(PACKAGES)
 	COUNTERSIGN_BENCH=1 go test -count=1 -timeout 30m -v -run '^TestFigures' ./e2e
 

@@ -7,10 +7,8 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/url"
 	"os"
 	"os/exec"
-	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -190,83 +188,5 @@ func TestFiguresExec(t *testing.T) {
 	t.Logf("exec -- true adds %v at the median of %d runs", added.Round(time.Millisecond), len(with))
 	if added > 150*time.Millisecond {
 		t.Errorf("that is more than 150 ms")
-	}
-}
-
-// Ratios between calls through the proxy and calls through a bare tunnel, in
-// one run on one machine.
-func TestFiguresRatios(t *testing.T) {
-	if !bench() {
-		t.Skip("timings are taken by `make bench`")
-	}
-	t.Logf("%d CPUs, %s", runtime.NumCPU(), runtime.Version())
-	const size = 64 << 20
-	for _, test := range []struct {
-		name, method string
-		size         int64
-		parallel     int
-		requests     int
-	}{
-		{"small calls, one at a time", "GET", 1 << 10, 1, 2000},
-		{"small calls, 32 at a time", "GET", 1 << 10, 32, 8000},
-		{"downloads of 64 MiB, 4 at a time", "GET", size, 4, 16},
-		{"uploads of 64 MiB, 4 at a time", "PUT", size, 4, 16},
-	} {
-		upstream := sink(t, test.size)
-		p := serve(t, &upstream.upstream, "")
-		ways := []struct {
-			name   string
-			client *http.Client
-			keys   aws.Credentials
-		}{
-			{"tunnel", &http.Client{Transport: &http.Transport{
-				Proxy:               http.ProxyURL(&url.URL{Scheme: "http", Host: tunnel(t, &upstream.upstream)}),
-				TLSClientConfig:     &tls.Config{RootCAs: thePKI(t).roots},
-				MaxIdleConnsPerHost: 64,
-			}}, upstream.keys},
-			{"countersign", &http.Client{Transport: &http.Transport{
-				Proxy:               http.ProxyURL(p.url()),
-				TLSClientConfig:     &tls.Config{RootCAs: p.roots},
-				MaxIdleConnsPerHost: 64,
-			}}, clientKeys["source"]},
-		}
-		hash := zerosHash(0)
-		if test.method == "PUT" {
-			hash = "UNSIGNED-PAYLOAD"
-		}
-		medians := make([]time.Duration, len(ways))
-		rates := make([]float64, len(ways))
-		for i, w := range ways {
-			var mu sync.Mutex
-			var took []time.Duration
-			left := make(chan struct{}, test.requests)
-			for range test.requests {
-				left <- struct{}{}
-			}
-			close(left)
-			var all sync.WaitGroup
-			started := time.Now()
-			for range test.parallel {
-				all.Go(func() {
-					for range left {
-						begun := time.Now()
-						if err := transfer(w.client, w.keys, test.method, test.size, hash); err != nil {
-							t.Error(err)
-							return
-						}
-						mu.Lock()
-						took = append(took, time.Since(begun))
-						mu.Unlock()
-					}
-				})
-			}
-			all.Wait()
-			rates[i] = float64(len(took)) / time.Since(started).Seconds()
-			medians[i] = median(took)
-			w.client.CloseIdleConnections()
-		}
-		t.Logf("%-34s median %v directly, %v through: × %.2f; %.0f/s directly, %.0f/s through: × %.2f", test.name+":",
-			medians[0].Round(10*time.Microsecond), medians[1].Round(10*time.Microsecond), float64(medians[1])/float64(medians[0]),
-			rates[0], rates[1], rates[1]/rates[0])
 	}
 }
