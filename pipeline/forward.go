@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httputil"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -98,8 +99,8 @@ func newReverseProxy(p *Pipeline) *httputil.ReverseProxy {
 					return err
 				}
 			}
-			if x.guarded(res) {
-				res.Body = virtualsts.Guard(res.Body)
+			if err := x.watch(res); err != nil {
+				return err
 			}
 			res.Body = &upstreamBody{ReadCloser: res.Body, x: x}
 			return nil
@@ -109,17 +110,39 @@ func newReverseProxy(p *Pipeline) *httputil.ReverseProxy {
 
 // guarded says whether an answer is watched for AWS keys that should not be in
 // it: those of API calls, except where the configuration lets them pass. What S3
-// returns is the customer's own data.
+// returns is the customer's own data. Of a call that the tables do not know any
+// kind of answer is.
 func (x *exchange) guarded(res *http.Response) bool {
-	if x.call == nil || x.host.S3 || x.call.CredentialTier == "A" {
+	if x.call == nil || x.host.S3 && !slices.Contains(x.host.Models, "s3control") || x.call.CredentialTier == "A" {
 		return false
+	}
+	if x.call.Unknown != "" {
+		return true
 	}
 	t, _, _ := strings.Cut(strings.ToLower(res.Header.Get("Content-Type")), ";")
 	switch t = strings.TrimSpace(t); t {
-	case "application/json", "text/xml", "application/xml", "application/cbor":
+	case "", "application/json", "application/xml", "application/cbor":
 		return true
 	}
-	return strings.HasPrefix(t, "application/x-amz-json-")
+	return strings.HasPrefix(t, "application/x-amz-json-") || strings.HasPrefix(t, "text/") || strings.HasSuffix(t, "+json") || strings.HasSuffix(t, "+xml")
+}
+
+// watch lets an answer pass as far as it holds no AWS keys.
+func (x *exchange) watch(res *http.Response) error {
+	if !x.guarded(res) {
+		return nil
+	}
+	coding := strings.Join(res.Header["Content-Encoding"], ",")
+	body, ok := virtualsts.GuardCoded(res.Body, coding)
+	switch {
+	case ok:
+		res.Body = body
+	case x.call.Unknown != "" && len(x.host.Models) > 0 && res.Body != http.NoBody:
+		// Nobody can say what AWS would hand out here, nor look into it.
+		return &answerError{refuse(awsapi.ErrAccessDenied, "credentials in answer", "the call is not known to countersign, and its answer is compressed (%s) in a way that cannot be "+
+			"looked into: it may hold AWS credentials; ask for it with Accept-Encoding: identity or gzip", coding)}
+	}
+	return nil
 }
 
 // rewrite restores what ReverseProxy has cleaned up in the copy: the target's
@@ -185,7 +208,7 @@ func (b *upstreamBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
 	if err != nil && !errors.Is(err, io.EOF) {
 		b.x.upstream = err
-		if errors.Is(err, virtualsts.ErrCredentials) {
+		if errors.Is(err, virtualsts.ErrCredentials) || errors.Is(err, virtualsts.ErrUnwatched) {
 			b.x.entry.Decision, b.x.entry.Reason = audit.Deny, "credentials in answer"
 		}
 	}

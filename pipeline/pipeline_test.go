@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"compress/gzip"
 	"errors"
 	"io"
 	"maps"
@@ -196,18 +197,49 @@ func TestCredentialCallsAreRefused(t *testing.T) {
 }
 
 func TestAnswersOfAPICallsAreWatchedForKeys(t *testing.T) {
-	h := setup(t, nil, func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Content-Type", "application/x-amz-json-1.1")
-		_, _ = io.WriteString(w, `{"Credentials":{"AccessKeyId":"ASIAABCDEFGHIJKLMNOP","SecretAccessKey":"wJalrXUtnFEMIK7MDENGbPxRfiCYEXAMPLEKEY00"}}`)
-	})
-	c := call{method: "POST", host: "dynamodb.us-east-1.amazonaws.com", target: "/", service: "dynamodb", keys: clientKeys, at: time.Now(), body: `{}`,
+	const secret = "wJalrXUtnFEMIK7MDENGbPxRfiCYEXAMPLEKEY00"
+	dynamodb := call{method: "POST", host: "dynamodb.us-east-1.amazonaws.com", target: "/", service: "dynamodb", keys: clientKeys, body: `{}`,
 		header: http.Header{"Content-Type": {"application/x-amz-json-1.0"}, "X-Amz-Target": {"DynamoDB_20120810.ListTables"}}}
-	_, body := h.send(c, nil)
-	if strings.Contains(body, "wJalr") {
-		t.Errorf("the secret reached the client: %s", body)
-	}
-	if lines := h.lines(); len(lines) != 1 || lines[0].Decision != audit.Deny || lines[0].Reason != "credentials in answer" {
-		t.Errorf("%+v", lines)
+	// Glue's Iceberg catalog is in no model. Under Lake Formation it gives a table's
+	// readers the keys to its files (Iceberg REST catalog, LoadTableResult).
+	iceberg := call{method: "GET", host: "glue.us-east-1.amazonaws.com", target: "/iceberg/v1/namespaces/n/tables/t", service: "glue", keys: clientKeys,
+		header: http.Header{"X-Iceberg-Access-Delegation": {"vended-credentials"}}}
+	for name, tt := range map[string]struct {
+		call                    call
+		coding, kind, keys, end string
+	}{
+		"json":              {dynamodb, "", "application/x-amz-json-1.1", `{"Credentials":{"AccessKeyId":"ASIAABCDEFGHIJKLMNOP","SecretAccessKey":"` + secret + `"}}`, "holds credentials"},
+		"json, compressed":  {dynamodb, "gzip", "application/x-amz-json-1.1", `{"Credentials":{"AccessKeyId":"ASIAABCDEFGHIJKLMNOP","SecretAccessKey":"` + secret + `"}}`, "holds credentials"},
+		"not in the tables": {iceberg, "", "application/json", `{"config":{"s3.access-key-id":"ASIAABCDEFGHIJKLMNOP","s3.secret-access-key":"` + secret + `"}}`, "holds credentials"},
+		"of another kind":   {iceberg, "gzip", "application/octet-stream", `{"config":{"s3.access-key-id":"ASIAABCDEFGHIJKLMNOP","s3.secret-access-key":"` + secret + `"}}`, "holds credentials"},
+		"broken":            {iceberg, "gzip, gzip", "application/json", secret, "cannot be looked into"},
+		"of another coding": {iceberg, "br", "application/json", secret, "cannot be looked into"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := setup(t, nil, func(w http.ResponseWriter, r *http.Request) {
+				w.Header().Set("Content-Type", tt.kind)
+				if tt.coding == "" {
+					_, _ = io.WriteString(w, tt.keys)
+					return
+				}
+				w.Header().Set("Content-Encoding", tt.coding)
+				z := gzip.NewWriter(w)
+				_, _ = io.WriteString(z, tt.keys)
+				_ = z.Close()
+			})
+			tt.call.at = time.Now()
+			_, body := h.send(tt.call, func(hd http.Header) { hd.Set("Accept-Encoding", "gzip, br") })
+			if plain, err := gzip.NewReader(strings.NewReader(body)); err == nil {
+				text, _ := io.ReadAll(plain)
+				body += string(text)
+			}
+			if strings.Contains(body, secret[:5]) {
+				t.Errorf("the secret reached the client: %s", body)
+			}
+			if lines := h.lines(); len(lines) != 1 || lines[0].Decision != audit.Deny || lines[0].Reason != "credentials in answer" || !strings.Contains(lines[0].Error, tt.end) {
+				t.Errorf("%+v", lines)
+			}
+		})
 	}
 }
 

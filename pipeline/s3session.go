@@ -53,14 +53,18 @@ func (e *answerError) Error() string { return e.message }
 // hideS3Session puts client credentials in the place of the session in AWS's
 // answer. An answer in which it does not find the session goes nowhere.
 func (x *exchange) hideS3Session(res *http.Response) error {
-	if res.StatusCode >= 300 {
-		res.Body = virtualsts.Guard(res.Body)
-		return nil
-	}
 	failed := func(cause error) error {
 		ref := refuse(awsapi.ErrAccessDenied, "credentials in answer", "the answer of AWS to CreateSession was not understood, so it was not passed on: it may hold AWS credentials")
 		ref.cause = cause
 		return &answerError{ref}
+	}
+	if res.StatusCode >= 300 {
+		body, ok := virtualsts.GuardCoded(res.Body, res.Header.Get("Content-Encoding"))
+		if !ok {
+			return failed(nil)
+		}
+		res.Body = body
+		return nil
 	}
 	if res.StatusCode != http.StatusOK || res.Header.Get("Content-Encoding") != "" {
 		return failed(nil)

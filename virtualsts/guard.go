@@ -39,9 +39,10 @@ func hasKeyID(b []byte) bool {
 
 func isKeyIDByte(c byte) bool { return c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' }
 
-// findSecret finds a field of the names that AWS's models have for the secret
-// (SecretAccessKey, secretAccessKey, SecretKey …) with a secret in it: 40 characters
-// of base64, in JSON, XML or CBOR. ok is false when there is none in b.
+// findSecret finds a field of the names that AWS has for the secret
+// (SecretAccessKey, secretAccessKey, SecretKey, s3.secret-access-key …) with a secret
+// in it: 40 characters of base64, in JSON, XML or CBOR. ok is false when there is
+// none in b.
 func findSecret(b []byte) (at, to int, ok bool) {
 	for from := 0; ; {
 		mixed, upper := bytes.Index(b[from:], []byte("ecret")), bytes.Index(b[from:], []byte("ECRET"))
@@ -67,8 +68,8 @@ func findSecret(b []byte) (at, to int, ok bool) {
 func secretAt(b []byte) (n int, ok bool) {
 	word := func(w string) bool {
 		i := n
-		if i < len(b) && b[i] == '_' {
-			i++
+		if i < len(b) && (b[i] == '_' || b[i] == '-' || b[i] == '.' || b[i] == ' ') {
+			i++ // Iceberg's catalogs say s3.secret-access-key
 		}
 		if len(b)-i < len(w) || !bytes.EqualFold(b[i:i+len(w)], []byte(w)) {
 			return false
@@ -91,11 +92,36 @@ func secretAt(b []byte) (n int, ok bool) {
 			return 0, false
 		}
 	}
-	begin := n
-	for n < len(b) && n-begin <= 40 && isBase64Byte(b[n]) {
+	count := 0
+	for count <= 40 {
+		size := base64Char(b[n:])
+		if size == 0 {
+			break
+		}
+		n += size
+		count++
+	}
+	return n, count == 40
+}
+
+// base64Char is the length of the base64 character that b begins with, 0 if it is
+// none. Of its characters, JSON may write the slash as \/ and all but letters and
+// digits as \u002b; and JSON in JSON doubles the backslash.
+func base64Char(b []byte) int {
+	n := 0
+	for n < len(b) && n < 2 && b[n] == '\\' {
 		n++
 	}
-	return n, n-begin == 40
+	switch {
+	case n == len(b):
+		return 0
+	case n == 0 && isBase64Byte(b[0]), n > 0 && b[n] == '/':
+		return n + 1
+	case n > 0 && len(b) >= n+5 && (b[n] == 'u' || b[n] == 'U') && b[n+1] == '0' && b[n+2] == '0' &&
+		(b[n+3] == '2' && (b[n+4]|0x20 == 'b' || b[n+4]|0x20 == 'f') || b[n+3] == '3' && b[n+4]|0x20 == 'd'):
+		return n + 5
+	}
+	return 0
 }
 
 func isBase64Byte(c byte) bool {
@@ -104,7 +130,7 @@ func isBase64Byte(c byte) bool {
 
 // guardSecretLength is the most that guardSecret can match, and so what may lie
 // across two reads.
-const guardSecretLength = 17 + 16 + 40 + 1
+const guardSecretLength = 17 + 16 + 41*7
 
 // Guard watches the answer of an allowed call for AWS credentials: an access key id
 // with a secret beside it, in the field names of AWS's models. It is the last line
@@ -113,8 +139,8 @@ const guardSecretLength = 17 + 16 + 40 + 1
 // whatever came before it has.
 //
 // It holds back at most 16 KiB, and only from where a secret may begin, so answers
-// stream. It sees plain JSON, XML and CBOR; a compressed answer passes unseen. It is
-// meant for answers of API calls, not for objects and other data of customers.
+// stream. It sees plain JSON, XML and CBOR; [GuardCoded] unpacks what is compressed. It
+// is meant for answers of API calls, not for objects and other data of customers.
 func Guard(body io.ReadCloser) io.ReadCloser {
 	return &guard{body: body, buf: make([]byte, 0, 4<<10)}
 }

@@ -36,6 +36,11 @@ func TestAnswerWithCredentialsIsStopped(t *testing.T) {
 		"user's key":     `{"AccessKeyId":"AKIAIOSFODNN7EXAMPLE","SecretAccessKey":"` + realSecret + `"}`,
 		"json in json":   `{"output":"{\"AccessKeyId\":\"` + realID + `\",\"SecretAccessKey\":\"` + realSecret + `\"}"}`,
 		"after a lot":    strings.Repeat("0123456789", 5000) + `{"accessKeyId":"` + realID + `","secret_access_key":"` + realSecret + `"}`,
+		"iceberg":        `{"config":{"s3.access-key-id":"` + realID + `","s3.session-token":"t","s3.secret-access-key":"` + realSecret + `"}}`,
+		"slashes":        `{"AccessKeyId":"` + realID + `","SecretAccessKey":"` + strings.ReplaceAll(realSecret, "/", `\/`) + `"}`,
+		"escapes":        `{"AccessKeyId":"` + realID + `","SecretAccessKey":"` + strings.ReplaceAll(realSecret, "/", `\u002F`) + `"}`,
+		"twice escaped":  `{"x":"{\"AccessKeyId\":\"` + realID + `\",\"SecretAccessKey\":\"` + strings.ReplaceAll(realSecret, "/", `\\/`) + `\"}"}`,
+		"profile":        "[default]\naws_access_key_id = " + realID + "\naws_secret_access_key = " + realSecret + "\n",
 		"at the end":     `{"accessKeyId":"` + realID + `","secretAccessKey":"` + realSecret,
 		"secrets before": strings.Repeat(`{"secretAccessKey":"none"} the secret of secrets `, 400) + `{"accessKeyId":"` + realID + `","secretAccessKey":"` + realSecret + `"}`,
 	} {
