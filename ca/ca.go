@@ -169,6 +169,14 @@ func (a *Authority) current(t time.Time) *signer {
 	return &a.signers[0]
 }
 
+// Equal reports whether both sign with the same keys at the same times and have
+// the same roots trusted.
+func (a *Authority) Equal(b *Authority) bool {
+	return slices.EqualFunc(a.signers, b.signers, func(x, y signer) bool {
+		return x.intermediate.Equal(y.intermediate) && x.root.Equal(y.root)
+	}) && slices.EqualFunc(a.retired, b.retired, (*x509.Certificate).Equal)
+}
+
 // Path is the file that the authority was loaded from, "" for one in memory.
 func (a *Authority) Path() string { return a.path }
 

@@ -74,11 +74,12 @@ type Rotation struct {
 
 // Rotate puts a new authority into the folder. Unless it is told to forget
 // them, earlier roots stay in the trust bundle until they expire. The present
-// key is kept only as long as it has to sign; rotating again destroys keys that
-// are no longer needed. An expired authority can be rotated; a damaged or exposed
+// key is kept only as long as it has to sign; Finish, or rotating again, destroys
+// keys that are no longer needed. An expired authority can be rotated; a damaged or exposed
 // one only with Forget.
 //
-// Running processes go on with what they have loaded until they load again.
+// Running processes go on with what they have loaded until they load again, as
+// `countersign serve` does when the file has changed.
 func Rotate(dir string, r Rotation, o Options) (*Authority, error) {
 	if r.Forget && r.Overlap != 0 {
 		return nil, &Error{Reason: BadOption, Path: file(dir), What: "a rotation that forgets the old key cannot overlap with it", Mend: "choose one of the two"}
@@ -117,6 +118,43 @@ func Rotate(dir string, r Rotation, o Options) (*Authority, error) {
 			return nil, err
 		}
 		return newAuthority(file(dir), signers, retired, o)
+	})
+}
+
+// Finish ends a rotation with overlap: it destroys the keys of authorities that
+// sign no more, and keeps their roots in the trust bundle until they expire.
+// Where there is no such key it changes nothing. While the new authority has yet
+// to begin, the present key is needed, and the error has reason NotYet.
+func Finish(dir string, o Options) (*Authority, error) {
+	return locked(dir, func() (*Authority, error) {
+		c, err := readFolder(dir)
+		if err != nil {
+			return nil, err
+		}
+		now := o.now()
+		at := Authority{signers: c.signers}
+		present := at.signing(now)
+		if present == nil {
+			return nil, invalidAt(file(dir), c.signers, now)
+		}
+		if newest := &c.signers[0]; newest != present {
+			return nil, &Error{Reason: NotYet, Path: file(dir),
+				What: fmt.Sprintf("the new authority signs from %s, and the present key is needed until then", newest.starts().UTC().Format(time.RFC3339)),
+				Mend: "finish the rotation later, or drop the present key at once with: countersign ca rotate --forget"}
+		}
+		if len(c.signers) == 1 {
+			return newAuthority(file(dir), c.signers, c.retired, o)
+		}
+		var retired []*x509.Certificate
+		for _, root := range c.roots() {
+			if !root.Equal(present.root) && !now.After(root.NotAfter) {
+				retired = append(retired, root)
+			}
+		}
+		if err := write(dir, []signer{*present}, retired); err != nil {
+			return nil, err
+		}
+		return newAuthority(file(dir), []signer{*present}, retired, o)
 	})
 }
 

@@ -13,7 +13,7 @@ const (
 	Damaged    Reason = "damaged"    // the file cannot be understood, or its parts do not belong together
 	Unbounded  Reason = "unbounded"  // the intermediate lacks the constraints that make it harmless
 	Expired    Reason = "expired"    // past the end of validity
-	NotYet     Reason = "not yet"    // before its start: the clock is wrong
+	NotYet     Reason = "not yet"    // before its start: the clock is wrong, or a rotation is not over
 	Outside    Reason = "outside"    // the host name is not covered by the permitted suffixes
 	BadName    Reason = "bad name"   // not a host name at all
 	BadOption  Reason = "bad option" // a lifetime, an overlap or a combination that is not possible

@@ -129,12 +129,38 @@ func TestRotationWithOverlap(t *testing.T) {
 		}
 	}
 	step("at once", ca.Fingerprint(oldRoot), []ca.State{ca.Pending, ca.Signing}, []ca.State{ca.Pending, ca.Signing})
+	unfinished := read(t, a.Path())
+	_, err = ca.Finish(dir, o)
+	wantReason(t, err, ca.NotYet, noon.Add(48*time.Hour).UTC().Format(time.RFC3339), "finish the rotation later")
+	if !bytes.Equal(unfinished, read(t, a.Path())) {
+		t.Error("a rotation that cannot be finished yet was changed")
+	}
 	c.advance(48*time.Hour - time.Second)
 	step("a second before", ca.Fingerprint(oldRoot), []ca.State{ca.Pending, ca.Signing}, []ca.State{ca.Pending, ca.Signing})
 	c.advance(time.Second)
 	step("at the switch", ca.Fingerprint(newRoot), []ca.State{ca.Signing, ca.Past}, []ca.State{ca.Signing, ca.Past})
 
-	// Rotating once more destroys the key that signs no more, and keeps its root.
+	// Finishing destroys the key that signs no more, and keeps its root.
+	finished, err := ca.Finish(dir, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := bytes.Count(read(t, finished.Path()), []byte("PRIVATE KEY-----\n")); n != 2 {
+		t.Errorf("%d lines of key armour are left, want those of one key", n)
+	}
+	a = finished
+	step("finished", ca.Fingerprint(newRoot), []ca.State{ca.Signing, ca.Past}, []ca.State{ca.Signing})
+	before := read(t, finished.Path())
+	again, err := ca.Finish(dir, o)
+	if err != nil || !again.Equal(finished) || !bytes.Equal(before, read(t, again.Path())) {
+		t.Errorf("finishing again changes it (%v)", err)
+	}
+	loaded, err := ca.Load(dir, o)
+	if err != nil || !loaded.Equal(finished) || loaded.Equal(old) || old.Equal(loaded) {
+		t.Errorf("what is loaded is compared wrongly (%v)", err)
+	}
+
+	// So does rotating once more.
 	b, err := ca.Rotate(dir, ca.Rotation{Overlap: time.Hour}, o)
 	if err != nil {
 		t.Fatal(err)

@@ -88,27 +88,41 @@ func MakeStateDir(dir string) error {
 // maxSecret bounds the file of a secret.
 const maxSecret = 64 << 10
 
+// ReadPrivate reads a file that nobody else may read, such as a private key in
+// PEM. One that is open to others or larger than 64 KiB is refused. Errors do
+// not contain what was read.
+func ReadPrivate(path string) ([]byte, error) {
+	if err := checkReadable(path); err != nil {
+		return nil, err
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if tooOpen(info.Mode()) {
+		return nil, &PermissionError{path, info.Mode(), 0o600}
+	}
+	b, err := io.ReadAll(io.LimitReader(f, maxSecret+1))
+	if err != nil {
+		return nil, err
+	}
+	if len(b) > maxSecret {
+		return nil, fmt.Errorf("%s is larger than %d bytes; expected a secret", path, maxSecret)
+	}
+	return b, nil
+}
+
 // ReadSecret reads a file that holds one secret, such as the
 // secret_access_key_file of a credential: without the line end after it. A file
 // that is open to others, empty, of several lines or larger than 64 KiB is
 // refused. Errors do not contain what was read.
 func ReadSecret(path string) (string, error) {
-	if err := checkReadable(path); err != nil {
-		return "", err
-	}
-	f, err := os.Open(path)
-	if err != nil {
-		return "", err
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return "", err
-	}
-	if tooOpen(info.Mode()) {
-		return "", &PermissionError{path, info.Mode(), 0o600}
-	}
-	b, err := io.ReadAll(io.LimitReader(f, maxSecret+1))
+	b, err := ReadPrivate(path)
 	if err != nil {
 		return "", err
 	}
@@ -116,8 +130,6 @@ func ReadSecret(path string) (string, error) {
 	switch {
 	case len(b) == 0:
 		return "", fmt.Errorf("%s is empty; expected a secret", path)
-	case len(b) > maxSecret:
-		return "", fmt.Errorf("%s is larger than %d bytes; expected a secret", path, maxSecret)
 	case bytes.ContainsAny(b, "\r\n\x00"):
 		return "", fmt.Errorf("%s has several lines; expected a secret alone", path)
 	}

@@ -97,21 +97,13 @@ func TestProxyOverTLS(t *testing.T) {
 	})}
 
 	t.Run("Go SDK", func(t *testing.T) { w.must(t, dir, nil, sdkClient) })
-	t.Run("aws-cli", func(t *testing.T) {
-		cli := tool(t, "aws")
-		if out := w.must(t, dir, nil, cli, "sts", "get-caller-identity", "--query", "Arn", "--output", "text"); !strings.Contains(out, "assumed-role/Deploy/") {
-			t.Errorf("aws-cli is %s", out)
-		}
-	})
-	t.Run("curl", func(t *testing.T) {
-		curl := tool(t, "curl")
-		out := w.must(t, dir, nil, curl, "--silent", "--show-error", "--fail", "--proxy-cacert", certFile, "--cacert", p.bundle,
-			"--aws-sigv4", "aws:amz:"+region+":sts", "--user", keys.AccessKeyID+":"+keys.SecretAccessKey,
-			"--data", "Action=GetCallerIdentity&Version=2011-06-15", "https://sts."+region+".amazonaws.com/")
-		if !strings.Contains(out, "assumed-role/Deploy/") {
-			t.Errorf("curl is %s", out)
-		}
-	})
+	for name, run := range callers(t) {
+		t.Run(name, func(t *testing.T) {
+			if r := run(t, w, []string{"PROXY_CA=" + certFile}); !strings.Contains(r.stdout, "assumed-role/Deploy/") {
+				t.Errorf("the caller is %s%s", r.stdout, r.stderr)
+			}
+		})
+	}
 	t.Run("plain", func(t *testing.T) {
 		if r := w.run(t, dir, []string{"HTTPS_PROXY=http://localhost:" + port}, sdkClient); r.code == 0 {
 			t.Error("the listener speaks plain HTTP too")
@@ -241,14 +233,18 @@ type load struct {
 }
 
 func startLoad(p *proxy, address string, keys aws.Credentials, workers int) *load {
+	return startLoadTo(&url.URL{Scheme: "http", Host: address}, p.roots, keys, workers)
+}
+
+func startLoadTo(way *url.URL, roots *x509.CertPool, keys aws.Credentials, workers int) *load {
 	l := new(load)
 	var ended atomic.Bool
 	var running sync.WaitGroup
 	for range workers {
 		running.Go(func() {
 			client := &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{
-				Proxy:           http.ProxyURL(&url.URL{Scheme: "http", Host: address}),
-				TLSClientConfig: &tls.Config{RootCAs: p.roots},
+				Proxy:           http.ProxyURL(way),
+				TLSClientConfig: &tls.Config{RootCAs: roots},
 			}}
 			defer client.CloseIdleConnections()
 			for n := 0; !ended.Load(); n++ {

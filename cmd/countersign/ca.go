@@ -126,13 +126,15 @@ func (a *app) exportTrust(authority *ca.Authority, cfg *config.Config, format, p
 
 func newCARotate(a *app) *cobra.Command {
 	var r ca.Rotation
+	var finish bool
 	c := &cobra.Command{
-		Use:   "rotate [--overlap D] [--forget]",
+		Use:   "rotate [--overlap D | --finish | --forget]",
 		Short: "Make a new CA beside the one in use",
 		Long: "Make a new CA. With --overlap the present one goes on signing for that long, while bundles\n" +
-			"already hold both, so that clients can take up the new one first. --forget drops the\n" +
-			"present one at once: for a key that was stolen, or a folder that is damaged.\n" +
-			"A running proxy takes the new CA up on SIGHUP.",
+			"already hold both, so that clients can take up the new one first. --finish, after it,\n" +
+			"makes none and destroys the key that signs no more. --forget drops the present CA at once:\n" +
+			"for a key that was stolen, or a folder that is damaged.\n" +
+			"A running proxy takes up what is new by itself.",
 		Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			cfg, err := a.load()
@@ -143,6 +145,9 @@ func newCARotate(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if finish {
+				return a.finishRotation(cfg, dir, r)
+			}
 			authority, err := ca.Rotate(dir, r, authorityOptions(cfg))
 			if err != nil {
 				return err
@@ -151,12 +156,34 @@ func newCARotate(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			fmt.Fprintf(a.stderr, "Made a new CA in %s. Give clients the new bundle, %s; send SIGHUP to a running proxy.\n",
-				dir, trust.Bundle)
+			when := "It signs from now on"
+			if r.Overlap > 0 {
+				when = "It signs from " + time.Now().Add(r.Overlap).Format(time.RFC3339) + " on"
+			}
+			fmt.Fprintf(a.stderr, "Made a new CA in %s. %s: give clients the new bundle, %s. A running proxy takes it up by itself.\n",
+				dir, when, trust.Bundle)
 			return nil
 		},
 	}
 	c.Flags().DurationVar(&r.Overlap, "overlap", 0, "how long the present CA goes on signing")
+	c.Flags().BoolVar(&finish, "finish", false, "after an overlap: destroy the key that signs no more")
 	c.Flags().BoolVar(&r.Forget, "forget", false, "drop the present CA at once")
 	return c
+}
+
+// finishRotation ends a rotation with overlap.
+func (a *app) finishRotation(cfg *config.Config, dir string, r ca.Rotation) error {
+	if r.Forget || r.Overlap != 0 {
+		return usagef("--finish ends a rotation, and --overlap and --forget begin one; give one of them")
+	}
+	authority, err := ca.Finish(dir, authorityOptions(cfg))
+	if err != nil {
+		return err
+	}
+	if _, err := a.publishTrust(authority, cfg); err != nil {
+		return err
+	}
+	fmt.Fprintf(a.stderr, "One key is left in %s, which signs until %s. Earlier roots stay in the bundle until they expire.\n",
+		dir, authority.Expires().Format(time.RFC3339))
+	return nil
 }

@@ -61,9 +61,12 @@ type proxy struct {
 	draining atomic.Bool
 	servers  []*http.Server
 
-	addresses struct{ proxy, endpoint, admin string } // as listened on
-	trust     trustFiles                              // as published
-	console   *console.Server                         // nil without an admin listener
+	addresses   struct{ proxy, endpoint, admin string } // as listened on
+	trust       trustFiles                              // as published
+	certificate listenerCertificate                     // of the listeners; none without TLS
+	console     *console.Server                         // nil without an admin listener
+
+	troubles struct{ authority, certificate string } // logged last, of what could not be taken up
 }
 
 // engine is what one configuration comes to. It is immutable.
@@ -234,20 +237,6 @@ func (p *proxy) reload(ctx context.Context, cfg *config.Config) error {
 		// Requests that are on their way hold their credentials already.
 		time.AfterFunc(time.Minute, func() { _ = before.sessions.Close(); before.transport.CloseIdleConnections() })
 	}
-	return nil
-}
-
-// reloadAuthority takes up what `ca rotate` left in the folder.
-func (p *proxy) reloadAuthority() error {
-	if p.opt.Authority != nil {
-		return nil
-	}
-	a, err := openAuthority(p.engine.Load().cfg)
-	if err != nil {
-		return err
-	}
-	p.authority.Store(a)
-	p.metrics.CAExpiry(a.Expires())
 	return nil
 }
 

@@ -35,7 +35,8 @@ func newServe(a *app) *cobra.Command {
 		Use:   "serve [--config F]",
 		Short: "Run the proxy",
 		Long: "Run the proxy until it is told to stop. SIGHUP and changes of the configuration file\n" +
-			"reload it, as a whole or not at all. SIGTERM and SIGINT let running requests end first.",
+			"reload it, as a whole or not at all. A CA or a listener's certificate that was replaced is\n" +
+			"taken up. SIGTERM and SIGINT let running requests end first.",
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if health {
@@ -104,6 +105,13 @@ func (a *app) serve(ctx context.Context) error {
 			}
 		}()
 	}
+	renewed := make(chan struct{}, 1)
+	var following sync.WaitGroup
+	following.Go(func() { p.followFiles(ctx, renewed) })
+	defer following.Wait()
+	defer cancel()
+	poll := time.NewTicker(takeUpPoll)
+	defer poll.Stop()
 	stop := make(chan os.Signal, 2)
 	signal.Notify(stop, stopSignals...)
 	hangup := make(chan os.Signal, 1)
@@ -119,6 +127,10 @@ func (a *app) serve(ctx context.Context) error {
 			a.reload(ctx, p)
 		case <-changes:
 			a.reload(ctx, p)
+		case <-renewed:
+			a.takeUp(p, false)
+		case <-poll.C:
+			a.takeUp(p, false)
 		case err := <-failed:
 			return errors.Join(err, p.stop(cfg))
 		case s := <-stop:
@@ -167,11 +179,12 @@ func (p *proxy) listen(ctx context.Context, failed func(error)) (err error) {
 			return nil, err
 		}
 		if cfg.TLS.Enabled() && !config.LoopbackAddress(address) {
-			certificate, err := tls.LoadX509KeyPair(cfg.TLS.CertFile, cfg.TLS.KeyFile)
-			if err != nil {
-				return nil, errors.Join(fmt.Errorf("tls: %w", err), l.Close())
+			if p.certificate.Load() == nil {
+				if _, err := p.certificate.renew(cfg.TLS, time.Now()); err != nil {
+					return nil, errors.Join(err, l.Close())
+				}
 			}
-			l = tls.NewListener(l, &tls.Config{Certificates: []tls.Certificate{certificate}, MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}})
+			l = tls.NewListener(l, &tls.Config{GetCertificate: p.certificate.get, MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}})
 		}
 		opened = append(opened, l)
 		return l, nil
@@ -218,14 +231,12 @@ func (a *app) reload(ctx context.Context, p *proxy) {
 		}
 		err = p.reload(ctx, cfg)
 	}
-	if err == nil {
-		err = p.reloadAuthority()
-	}
 	if err != nil {
 		p.log.Error("the new configuration is not used; the one before stays in force", zap.Error(err))
 		return
 	}
 	p.log.Info("configuration reloaded")
+	a.takeUp(p, true)
 }
 
 // needRestart names the settings that differ and that a reload cannot change.
@@ -240,7 +251,7 @@ func needRestart(before, after *config.Config) []string {
 		{"admin", reflect.DeepEqual(before.Admin, after.Admin)},
 		{"console", reflect.DeepEqual(before.Console, after.Console)},
 		{"metrics.listen", before.Metrics == after.Metrics},
-		{"tls", before.TLS == after.TLS},
+		{"tls", before.TLS.Enabled() == after.TLS.Enabled() && before.TLS.Plaintext == after.TLS.Plaintext},
 		{"state_dir", before.StateDir == after.StateDir},
 		{"audit", before.Audit == after.Audit},
 		{"log", before.Log == after.Log},

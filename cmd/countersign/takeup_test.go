@@ -1,0 +1,195 @@
+package main
+
+import (
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"math/big"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+	"go.uber.org/zap/zaptest/observer"
+
+	"github.com/countersign-proxy/countersign/ca"
+	"github.com/countersign-proxy/countersign/config"
+)
+
+// What was in use stays until something whole has taken its place, and what is
+// wrong is said once.
+func TestACAThatCannotBeUsedIsNotTakenUp(t *testing.T) {
+	dir := t.TempDir()
+	cfg, p, err := assemble(t, dir, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := p.shutdown(t.Context()); err != nil {
+			t.Error(err)
+		}
+	}()
+	core, logged := observer.New(zapcore.InfoLevel)
+	p.log = zap.New(core)
+	a := &app{getenv: in(nil), stderr: &bytes.Buffer{}}
+	first, file := p.authority.Load(), p.authority.Load().Path()
+	whole, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	put := func(data []byte, mode os.FileMode) {
+		t.Helper()
+		if err := ca.WriteFile(file, data, mode); err != nil {
+			t.Fatal(err)
+		}
+	}
+	said := func(want ...string) {
+		t.Helper()
+		entries := logged.TakeAll()
+		if len(entries) != len(want) {
+			t.Fatalf("%d lines were logged, want %q: %v", len(entries), want, entries)
+		}
+		for i, e := range entries {
+			text := e.Message
+			if err, ok := e.ContextMap()["error"].(string); ok {
+				text += ": " + err
+			}
+			if !strings.Contains(text, want[i]) {
+				t.Errorf("logged %q, want %q", text, want[i])
+			}
+		}
+	}
+	for _, step := range []struct {
+		name    string
+		prepare func()
+		want    string // in the log; "": nothing
+	}{
+		{"nothing new", func() {}, ""},
+		{"cut short", func() { put(whole[:len(whole)/2], 0o600) }, "the CA on disk is not used; the one before stays in force: certificate authority " + file},
+		{"gone", func() {
+			if err := os.Remove(file); err != nil {
+				t.Fatal(err)
+			}
+		}, "there is none"},
+		{"open to others", func() { put(whole, 0o644) }, "chmod 600"},
+		{"back again", func() { put(whole, 0o600) }, ""},
+	} {
+		step.prepare()
+		a.takeUp(p, false)
+		a.takeUp(p, false)
+		if step.want == "" {
+			said()
+		} else {
+			said(step.want)
+		}
+		if p.authority.Load() != first {
+			t.Fatalf("%s: the CA was replaced", step.name)
+		}
+	}
+	if _, err := ca.Rotate(cfg.CA.Dir, ca.Rotation{Overlap: time.Hour}, authorityOptions(cfg)); err != nil {
+		t.Fatal(err)
+	}
+	a.takeUp(p, false)
+	said("the CA was replaced")
+	second := p.authority.Load()
+	if second == first || len(second.Roots()) != 2 {
+		t.Errorf("of a CA with two roots %d are in use", len(second.Roots()))
+	}
+	bundle, err := os.ReadFile(filepath.Join(cfg.CA.Dir, "bundle.pem"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range second.Roots() {
+		if !bytes.Contains(bundle, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Raw})) {
+			t.Errorf("the bundle for clients lacks %s", c.Subject)
+		}
+	}
+	// The same one has leaves already; another configuration begins without.
+	a.takeUp(p, false)
+	if p.authority.Load() != second {
+		t.Error("a CA that is the same was taken up again")
+	}
+	a.takeUp(p, true)
+	if p.authority.Load() == second {
+		t.Error("the options of another configuration were not taken up")
+	}
+	said()
+}
+
+// pair writes a certificate and its key.
+func pair(t *testing.T, dir string, serial int64, until time.Time) config.TLS {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(serial), Subject: pkix.Name{CommonName: "gateway"},
+		NotBefore: until.Add(-2 * time.Hour), NotAfter: until, DNSNames: []string{"gateway.example"}}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	out := config.TLS{CertFile: filepath.Join(dir, "tls.crt"), KeyFile: filepath.Join(dir, "tls.key")}
+	for file, block := range map[string]*pem.Block{out.CertFile: {Type: "CERTIFICATE", Bytes: der}, out.KeyFile: {Type: "PRIVATE KEY", Bytes: keyDER}} {
+		if err := os.WriteFile(file, pem.EncodeToMemory(block), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return out
+}
+
+func TestListenersTakeUpARenewedCertificate(t *testing.T) {
+	now := time.Date(2026, 5, 4, 3, 2, 1, 0, time.UTC)
+	dir := t.TempDir()
+	var l listenerCertificate
+	if _, err := l.get(nil); err == nil {
+		t.Error("a certificate that was never read is shown")
+	}
+	serial := func(want int64) {
+		t.Helper()
+		c, err := l.get(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := c.Leaf.SerialNumber.Int64(); got != want {
+			t.Errorf("certificate %d is shown, want %d", got, want)
+		}
+	}
+	try := func(t2 config.TLS, renewed bool, want string) {
+		t.Helper()
+		got, err := l.renew(t2, now)
+		if got != renewed || (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("renewed %v, %v; want %v, %q", got, err, renewed, want)
+		}
+	}
+	one := pair(t, filepath.Join(dir, "1"), 1, now.Add(time.Hour))
+	two := pair(t, filepath.Join(dir, "2"), 2, now.Add(90*time.Minute))
+	try(one, true, "")
+	try(one, false, "")
+	try(config.TLS{CertFile: two.CertFile, KeyFile: one.KeyFile}, false, "private key does not match public key")
+	try(config.TLS{CertFile: filepath.Join(dir, "none"), KeyFile: one.KeyFile}, false, "tls.cert_file")
+	try(pair(t, filepath.Join(dir, "old"), 3, now.Add(-time.Minute)), false, "is valid from 2026-05-04T01:01:01Z to 2026-05-04T03:01:01Z, and it is 2026-05-04T03:02:01Z")
+	try(pair(t, filepath.Join(dir, "early"), 4, now.Add(3*time.Hour)), false, "is valid from")
+	open := pair(t, filepath.Join(dir, "open"), 5, now.Add(time.Hour))
+	if err := os.Chmod(open.KeyFile, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	try(open, false, "tls.key_file")
+	serial(1)
+	try(two, true, "")
+	serial(2)
+}
