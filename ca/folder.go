@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 
 	"github.com/rogpeppe/go-internal/lockedfile"
 )
@@ -137,8 +138,43 @@ func locked(dir string, f func() (*Authority, error)) (*Authority, error) {
 // must exist. It is meant for exports too (a bundle that running programs
 // read).
 func WriteFile(path string, data []byte, mode fs.FileMode) error {
-	dir := filepath.Dir(path)
-	f, err := os.CreateTemp(dir, "."+filepath.Base(path)+".*") // 0600
+	if err := writeFile(path, data, mode); err != nil {
+		return cannotWrite(path, err)
+	}
+	return nil
+}
+
+// CheckWritable says whether WriteFile could replace path, and leaves it as it is.
+func CheckWritable(path string) error {
+	f, err := createTemp(path)
+	if err != nil {
+		return cannotWrite(path, err)
+	}
+	return errors.Join(f.Close(), os.Remove(f.Name()))
+}
+
+// cannotWrite leaves out the name of the temporary file, which nobody asked for.
+func cannotWrite(path string, err error) error {
+	var p *fs.PathError
+	var l *os.LinkError
+	switch {
+	case errors.As(err, &p):
+		err = p.Err
+	case errors.As(err, &l):
+		err = l.Err
+	}
+	return fmt.Errorf("%s cannot be written: %w", path, err)
+}
+
+func createTemp(path string) (*os.File, error) {
+	if info, err := os.Stat(path); err == nil && info.IsDir() {
+		return nil, syscall.EISDIR
+	}
+	return os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*") // 0600
+}
+
+func writeFile(path string, data []byte, mode fs.FileMode) error {
+	f, err := createTemp(path)
 	if err != nil {
 		return err
 	}
@@ -165,5 +201,5 @@ func WriteFile(path string, data []byte, mode fs.FileMode) error {
 		return err
 	}
 	done = true
-	return syncFolder(dir)
+	return syncFolder(filepath.Dir(path))
 }

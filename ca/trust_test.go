@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"crypto/x509"
 	"encoding/pem"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -311,7 +313,7 @@ func TestWriteFileReplacesAsAWhole(t *testing.T) {
 	if string(old[:n]) != "before" || string(read(t, path)) != "after" || info.Mode() != 0o644 {
 		t.Errorf("a reader saw %q, the file is %q with mode %v", old[:n], read(t, path), info.Mode())
 	}
-	if err := ca.WriteFile(filepath.Join(dir, "absent", "x"), nil, 0o600); !os.IsNotExist(err) {
+	if err := ca.WriteFile(filepath.Join(dir, "absent", "x"), nil, 0o600); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("into a missing folder: %v", err)
 	}
 	if entries, _ := os.ReadDir(dir); len(entries) != 1 {

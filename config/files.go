@@ -80,7 +80,7 @@ func CheckStateDir(dir string) error {
 // MakeStateDir makes the directory, mode 0700, unless it is there, and checks it.
 func MakeStateDir(dir string) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return fmt.Errorf("state directory: %w", err)
+		return fmt.Errorf("state directory: %w; expected a folder that this user can make or has made: set state_dir, or COUNTERSIGN_STATE_DIR", err)
 	}
 	return CheckStateDir(dir)
 }

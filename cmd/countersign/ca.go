@@ -91,7 +91,7 @@ func newCAExport(a *app) *cobra.Command {
 			if out != "" && out != "-" {
 				return ca.WriteFile(out, data, fs.FileMode(0o644)) // certificates are public
 			}
-			if f, ok := a.stdout.(*os.File); ok && (format == "p12" || format == "jks") && term.IsTerminal(int(f.Fd())) {
+			if f, ok := a.plainStdout().(*os.File); ok && (format == "p12" || format == "jks") && term.IsTerminal(int(f.Fd())) {
 				return usagef("%s is not text: give a file with --out", format)
 			}
 			_, err = a.stdout.Write(data)

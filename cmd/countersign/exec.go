@@ -53,11 +53,17 @@ type execOptions struct{ role, policy, learn string }
 func (a *app) exec(ctx context.Context, opt execOptions, args []string) error {
 	path, err := exec.LookPath(args[0])
 	if err != nil && !errors.Is(err, exec.ErrDot) {
-		code := exitNotFound
-		if errors.Is(err, os.ErrPermission) {
-			code = exitNoStart
+		code := exitNoStart // it is there: a folder, or not to be executed
+		if errors.Is(err, exec.ErrNotFound) || errors.Is(err, os.ErrNotExist) {
+			code = exitNotFound
 		}
 		return &exitError{code, fmt.Errorf("cannot run %s: %w", args[0], err)}
+	}
+	if opt.learn != "" && opt.learn != "-" {
+		// What was learned in hours must have a place in the end.
+		if err := ca.CheckWritable(opt.learn); err != nil {
+			return fmt.Errorf("--learn: %w", err)
+		}
 	}
 	cfg, err := a.load()
 	if err != nil {
@@ -255,7 +261,7 @@ func runChild(path string, args, env []string, a *app) (int, error) {
 	cmd := exec.Command(path, args[1:]...)
 	cmd.Args[0] = args[0]
 	cmd.Env = env
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = a.stdin, a.stdout, a.stderr
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = a.stdin, a.plainStdout(), a.stderr
 	signals := make(chan os.Signal, 16)
 	signal.Notify(signals, forwardedSignals...)
 	defer signal.Stop(signals)

@@ -45,13 +45,17 @@ func (e *exitError) Error() string {
 func (e *exitError) Unwrap() error { return e.err }
 
 func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	app := &app{getenv: os.Getenv, environ: os.Environ, stdin: stdin, stdout: stdout, stderr: stderr}
+	out := &results{Writer: stdout}
+	app := &app{getenv: os.Getenv, environ: os.Environ, stdin: stdin, stdout: out, stderr: stderr}
 	root := newRoot(app)
 	root.SetArgs(args)
 	root.SetIn(stdin)
-	root.SetOut(stdout)
+	root.SetOut(out)
 	root.SetErr(stderr)
 	err := root.ExecuteContext(context.Background())
+	if err == nil && out.err != nil {
+		err = fmt.Errorf("the result could not be written whole: %w", out.err)
+	}
 	if err == nil {
 		return exitOK
 	}
@@ -67,6 +71,30 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 		fmt.Fprintf(stderr, "countersign: %s\n", strings.ReplaceAll(err.Error(), "\n", "\n  "))
 	}
 	return code
+}
+
+// results is standard output. What reads half of the settings of env, or of a trust
+// store, must not be told that all is well, so the first failure is remembered.
+type results struct {
+	io.Writer
+	err error
+}
+
+func (r *results) Write(p []byte) (int, error) {
+	n, err := r.Writer.Write(p)
+	if err != nil && r.err == nil {
+		r.err = err
+	}
+	return n, err
+}
+
+// plainStdout is standard output itself: a program that is started gets the file,
+// and only a file can be a terminal.
+func (a *app) plainStdout() io.Writer {
+	if r, ok := a.stdout.(*results); ok {
+		return r.Writer
+	}
+	return a.stdout
 }
 
 var errUsage = errors.New("usage")

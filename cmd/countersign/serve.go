@@ -272,7 +272,7 @@ func (a *app) announce(p *proxy, trust trustFiles) error {
 	if p.addresses.endpoint != "" {
 		fields = append(fields, zap.String("endpoint", p.addresses.endpoint))
 	}
-	f, isFile := a.stdout.(*os.File)
+	f, isFile := a.plainStdout().(*os.File)
 	if !isFile || !term.IsTerminal(int(f.Fd())) {
 		p.log.Info("ready; `countersign env` prints settings for clients", fields...)
 		return nil

@@ -66,7 +66,7 @@ func (a *app) sessions(ctx context.Context) error {
 	}
 	token, err := os.ReadFile(adminTokenFile(cfg))
 	if errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("no proxy has run with this configuration (%s is missing)", adminTokenFile(cfg))
+		return fmt.Errorf("no proxy has run with this configuration (%s is missing); start it with `countersign serve`, or give its configuration with --config", adminTokenFile(cfg))
 	}
 	if err != nil {
 		return err
