@@ -124,6 +124,7 @@ func (d *decoder) checkRoles(c *Config) {
 				}
 			}
 		}
+		d.checkFederation(key, r)
 		if len(r.SessionPolicyARNs) > 10 {
 			d.problem(key+".session_policy_arns", "there are %d; expected at most 10 (a limit of AWS STS)", len(r.SessionPolicyARNs))
 		}
@@ -149,6 +150,37 @@ func (d *decoder) checkRoles(c *Config) {
 				d.problem(key+".saml", "an assertion is for a role that is assumed directly; expected an arn, and no via")
 			}
 		}
+	}
+}
+
+// checkFederation checks what a role says of GetFederationToken.
+func (d *decoder) checkFederation(key string, r Role) {
+	if !r.Federated() {
+		return
+	}
+	// What is only reported does not go along to the console.
+	limited := r.Enforcement != Report && (len(r.Policies) > 0 || r.ReadOnly || len(r.Regions) > 0 || len(r.Services) > 0)
+	own := r.FederationPolicy != "" || len(r.FederationPolicyARNs) > 0
+	name := "federation_policy"
+	switch {
+	case own && r.FederationPolicy == "":
+		name = "federation_policy_arns"
+	case !own:
+		name = "federation_duration"
+	}
+	switch {
+	case r.ARN != "":
+		d.problem(key+"."+name, "it has no effect, because the role has an arn, which is assumed; expected it without")
+	case !own && !limited:
+		d.problem(key+".federation_duration", "a federated user without a policy may do nothing; expected federation_policy, federation_policy_arns or policies beside it")
+	case own && limited:
+		d.problem(key+"."+name, "the role has limits of its own (policies, read_only, regions or services), which go along to the console, and policies of a session add up; expected one of the two")
+	}
+	if f := r.FederationDuration; f != 0 && (f < 15*time.Minute || f > 36*time.Hour) {
+		d.problem(key+".federation_duration", "%s is not possible; expected 15m to 36h", short(f))
+	}
+	if n := len(r.FederationPolicyARNs); n > 10 {
+		d.problem(key+".federation_policy_arns", "there are %d; expected at most 10 (a limit of AWS STS)", n)
 	}
 }
 

@@ -117,15 +117,24 @@ type Role struct {
 	Tags              map[string]string `key:"tags"`            // values are templates
 	SessionPolicy     string            `key:"session_policy"`  // file; "": none
 	SessionPolicyARNs []string          `key:"session_policy_arns"`
-	Policies          []string          `key:"policies"` // files
-	Enforcement       string            `key:"enforcement"`
-	Regions           []string          `key:"regions"`  // nil: any
-	Services          []string          `key:"services"` // nil: any
-	ReadOnly          bool              `key:"read_only"`
-	Assume            []string          `key:"assume"` // ARN patterns
-	SAML              string            `key:"saml"`   // identity; "": AssumeRoleWithSAML is refused
-	ClientSessionName string            `key:"client_session_name"`
-	Labels            map[string]string `key:"labels"`
+	// FederationPolicy and what follows ask for GetFederationToken, for the console.
+	FederationPolicy     string            `key:"federation_policy"` // file; "": none
+	FederationPolicyARNs []string          `key:"federation_policy_arns"`
+	FederationDuration   time.Duration     `key:"federation_duration"` // 0: Duration
+	Policies             []string          `key:"policies"`            // files
+	Enforcement          string            `key:"enforcement"`
+	Regions              []string          `key:"regions"`  // nil: any
+	Services             []string          `key:"services"` // nil: any
+	ReadOnly             bool              `key:"read_only"`
+	Assume               []string          `key:"assume"` // ARN patterns
+	SAML                 string            `key:"saml"`   // identity; "": AssumeRoleWithSAML is refused
+	ClientSessionName    string            `key:"client_session_name"`
+	Labels               map[string]string `key:"labels"`
+}
+
+// Federated says whether console sign-ins of the role are to use GetFederationToken.
+func (r Role) Federated() bool {
+	return r.FederationPolicy != "" || len(r.FederationPolicyARNs) > 0 || r.FederationDuration > 0
 }
 
 // Identity is a holder of client credentials.

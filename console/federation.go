@@ -15,10 +15,13 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 )
 
-// Limits of SessionDuration.
+// Limits of SessionDuration, and of GetFederationToken, whose sessions the console
+// takes for as long as they are.
 const (
 	minSessionDuration = 15 * time.Minute
 	maxSessionDuration = 12 * time.Hour
+	maxFederation      = 36 * time.Hour
+	maxRootFederation  = time.Hour
 	// tokenLife is how long AWS accepts a sign-in token.
 	tokenLife = 15 * time.Minute
 )

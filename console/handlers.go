@@ -278,7 +278,7 @@ type Opened struct {
 	SessionName string    `json:"session_name,omitempty"`
 	Destination string    `json:"destination,omitempty"`
 	Until       time.Time `json:"until,omitzero"`
-	Requested   bool      `json:"requested,omitempty"`
+	Basis       Basis     `json:"basis,omitempty"`
 	Limited     bool      `json:"limited,omitempty"`
 	Error       string    `json:"error,omitempty"`
 }
@@ -286,7 +286,7 @@ type Opened struct {
 // NewOpened is a login as the command line shows it.
 func NewOpened(l Login) Opened {
 	return Opened{URL: l.URL, Role: l.Role, RoleARN: l.RoleARN, Account: l.Account, SessionName: l.SessionName,
-		Destination: l.Destination.URL, Until: l.Until.UTC(), Requested: l.Requested, Limited: l.Limited}
+		Destination: l.Destination.URL, Until: l.Until.UTC(), Basis: l.Basis, Limited: l.Limited}
 }
 
 // apiOpen signs in for the command line of this machine, which shows a ticket that

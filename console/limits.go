@@ -94,8 +94,12 @@ func (l Limits) express(partition string, tags []string) (text string, arns []st
 		statements = append(statements, statement{Effect: "Allow", Action: "*", Resource: "*"})
 	}
 	if len(l.Regions) > 0 {
+		operator := "StringNotEquals"
+		if slices.ContainsFunc(l.Regions, func(r string) bool { return strings.ContainsAny(r, "*?") }) {
+			operator = "StringNotLike"
+		}
 		statements = append(statements, statement{Effect: "Deny", Action: "*", Resource: "*",
-			Condition: map[string]any{"StringNotEquals": map[string]any{"aws:RequestedRegion": l.Regions}}})
+			Condition: map[string]any{operator: map[string]any{"aws:RequestedRegion": l.Regions}}})
 	}
 	if len(l.Services) > 0 {
 		var actions []string

@@ -27,6 +27,8 @@ func TestSessionPolicyOfLimits(t *testing.T) {
 		{"read only", Limits{ReadOnly: true}, "", []string{"arn:aws-cn:iam::aws:policy/ReadOnlyAccess"}},
 		{"read only in regions", Limits{ReadOnly: true, Regions: []string{"eu-west-1"}},
 			`{"Version":"2012-10-17","Statement":[{"Effect":"Deny","Action":"*","Resource":"*","Condition":{"StringNotEquals":{"aws:RequestedRegion":["eu-west-1"]}}}]}`, []string{"arn:aws-cn:iam::aws:policy/ReadOnlyAccess"}},
+		{"regions by pattern", Limits{Regions: []string{"eu-*", "us-east-1"}},
+			`{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"*","Resource":"*"},{"Effect":"Deny","Action":"*","Resource":"*","Condition":{"StringNotLike":{"aws:RequestedRegion":["eu-*","us-east-1"]}}}]}`, nil},
 		{"services", Limits{Services: []string{"s3", "sts"}},
 			`{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"*","Resource":"*"},{"Effect":"Deny","NotAction":["s3:*","sts:*"],"Resource":"*"}]}`, nil},
 	} {

@@ -1,15 +1,18 @@
 package console
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/base32"
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"regexp"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/countersign-proxy/countersign/rolesession"
 )
@@ -23,6 +26,47 @@ type Role struct {
 	Labels   map[string]string
 	Tags     []string // keys of its session tags
 	Limits   Limits
+	Federate *Federate // nil: the keys of an IAM user do not sign in by themselves
+}
+
+// Federate asks for GetFederationToken where a role has no ARN and the source
+// credentials are long-term keys.
+type Federate struct {
+	// Policy and PolicyARNs are what the federated user may do; with neither, the
+	// role's limits are. STS takes 2048 characters and 10 ARNs.
+	Policy     *Document
+	PolicyARNs []string
+	// Duration is 15 minutes to 36 hours; 0 is the role's. For keys of the root user
+	// AWS grants an hour at most.
+	Duration time.Duration
+}
+
+// Basis is what decides when a console session ends. The set is closed.
+type Basis string
+
+// What a console session's end can follow from.
+const (
+	BasisRequested  Basis = "SessionDuration"    // it was asked for
+	BasisRole       Basis = "role session"       // the role session's own end
+	BasisChained    Basis = "role chaining"      // the same, an hour at most
+	BasisFederation Basis = "federation token"   // the federated user's session
+	BasisSource     Basis = "source credentials" // the proxy's own session
+)
+
+// Explain says for people what the end of a console session follows from.
+func (b Basis) Explain() string {
+	switch b {
+	case BasisRequested:
+		return "the role's duration, asked for with SessionDuration"
+	case BasisChained:
+		return "the end of the role session, an hour at most where roles are chained"
+	case BasisFederation:
+		return "the end of the federated user's session"
+	case BasisSource:
+		return "the end of the proxy's own credentials"
+	default:
+		return "the end of the role session"
+	}
 }
 
 // Account is the account that the role is in, as far as it can be told without
@@ -85,7 +129,7 @@ type Login struct {
 	Destination Destination
 	UseBefore   time.Time // until then the URL can be used
 	Until       time.Time // end of the console session
-	Requested   bool      // Until was asked for with SessionDuration; else it is the role session's
+	Basis       Basis     // what Until follows from
 	Limited     bool      // the proxy's limits went along as a session policy
 }
 
@@ -122,7 +166,7 @@ func (f *Federation) SignIn(ctx context.Context, req Request) (Login, error) {
 	if err != nil {
 		return Login{}, err
 	}
-	session, federated, err := f.session(ctx, req, policy, arns)
+	session, basis, err := f.session(ctx, req, policy, arns)
 	if err != nil {
 		return Login{}, err
 	}
@@ -130,11 +174,12 @@ func (f *Federation) SignIn(ctx context.Context, req Request) (Login, error) {
 	login := Login{
 		Role: req.Role.Name, RoleARN: session.RoleARN, SessionName: session.SessionName,
 		Account: cmp.Or(session.AccountID, req.Role.Account()), Destination: destination,
-		UseBefore: now.Add(tokenLife), Until: session.Credentials.Expires, Limited: !limits.none(),
+		UseBefore: now.Add(tokenLife), Until: session.Credentials.Expires, Basis: basis, Limited: !limits.none() || basis == BasisFederation,
 	}
 	duration := time.Duration(0)
-	if !federated {
-		duration = f.requestable(ctx, req.Role)
+	if basis == BasisRequested {
+		login.Basis = BasisRole
+		duration = requestedDuration(req.Role)
 	}
 	hosts := p.signinHosts(f.opt.Region)
 	token, host, err := f.signin.token(ctx, hosts, session.Credentials, duration)
@@ -147,7 +192,7 @@ func (f *Federation) SignIn(ctx context.Context, req Request) (Login, error) {
 		return Login{}, err
 	}
 	if duration > 0 {
-		login.Requested, login.Until = true, now.Add(duration)
+		login.Basis, login.Until = BasisRequested, now.Add(duration)
 	}
 	login.URL = loginURL(host, token, req.Issuer, destination.URL)
 	return login, nil
@@ -167,62 +212,161 @@ func (f *Federation) partition(ctx context.Context, role Role) (partition, error
 	return partitionNamed(name)
 }
 
+// Expect says how long a console session of the role will be, and what that follows
+// from, as far as it can be told without making one. 0 is as long as the proxy's own
+// credentials live. An error says that nobody can be signed in as the role. It may
+// have to ask STS who the proxy is, once.
+func (f *Federation) Expect(ctx context.Context, role Role) (time.Duration, Basis, error) {
+	basis := f.basis(ctx, role)
+	switch {
+	case basis == BasisSource && role.Federate != nil:
+		return 0, basis, noFederation(role)
+	case basis == BasisFederation && role.Federate == nil:
+		return 0, basis, longTerm(role)
+	case basis == BasisFederation:
+		_, arn, _ := f.opt.Sessions.Caller(ctx)
+		return federatedDuration(role, arn), basis, nil
+	case basis == BasisRequested:
+		return requestedDuration(role), basis, nil
+	case basis == BasisChained:
+		return min(cmp.Or(role.Duration, time.Hour), time.Hour), basis, nil
+	case basis == BasisRole:
+		return cmp.Or(role.Duration, time.Hour), basis, nil
+	}
+	return 0, basis, nil
+}
+
+// basis is what a console session of the role will follow from, going by who the
+// source credentials are. AWS takes SessionDuration only for roles that the
+// long-term keys of an IAM user assumed.
+func (f *Federation) basis(ctx context.Context, role Role) Basis {
+	if role.Via != "" {
+		return BasisChained
+	}
+	_, arn, err := f.opt.Sessions.Caller(ctx)
+	longTerm := err == nil && (userARN.MatchString(arn) || rootARN.MatchString(arn))
+	switch {
+	case role.ARN == "" && longTerm:
+		return BasisFederation
+	case role.ARN == "":
+		return BasisSource
+	case err == nil && userARN.MatchString(arn):
+		return BasisRequested
+	case err == nil && assumedARN.MatchString(arn):
+		return BasisChained
+	}
+	return BasisRole
+}
+
+// requestedDuration is within what AWS accepts as SessionDuration.
+func requestedDuration(role Role) time.Duration {
+	return min(max(cmp.Or(role.Duration, time.Hour), minSessionDuration), maxSessionDuration)
+}
+
+// federatedDuration is how long a federated user's session is asked for. STS cuts
+// that of a root user without saying so.
+func federatedDuration(role Role, arn string) time.Duration {
+	longest := maxFederation
+	if rootARN.MatchString(arn) {
+		longest = maxRootFederation
+	}
+	return min(max(cmp.Or(role.Federate.Duration, role.Duration, time.Hour), minSessionDuration), longest)
+}
+
+func longTerm(role Role) error {
+	return &Error{Kind: KindLongTerm, Message: fmt.Sprintf("The role %q is the keys of an IAM user, which cannot sign in to the console by themselves. Give it an arn to assume; or a federation_policy, with which GetFederationToken makes a session of them.", role.Name)}
+}
+
+func noFederation(role Role) error {
+	return &Error{Kind: KindLimits, Message: fmt.Sprintf("The role %q asks for GetFederationToken, which needs the long-term keys of an IAM user, but the proxy's own credentials are temporary. Give it an arn to assume, or the proxy other credentials.", role.Name)}
+}
+
 // session returns temporary credentials that can sign in, with enough of their life
-// left. federated says that they came of GetFederationToken.
-func (f *Federation) session(ctx context.Context, req Request, policy string, arns []string) (s rolesession.Session, federated bool, err error) {
+// left, and what the end of the console session follows from.
+func (f *Federation) session(ctx context.Context, req Request, policy string, arns []string) (s rolesession.Session, basis Basis, err error) {
 	first := rolesession.Link{Role: req.Role.Name}
 	if req.Role.ARN != "" {
 		first.Policy, first.PolicyARNs = policy, arns
 	}
 	request := rolesession.Request{Principal: req.Principal, Links: []rolesession.Link{first}}
-	limited := policy != "" || len(arns) > 0
 	if s, err = f.opt.Sessions.Session(ctx, request); err != nil {
-		return s, false, sessionError(ctx, err)
+		return s, "", sessionError(ctx, err)
 	}
 	switch {
 	case req.Role.ARN != "":
+		basis = f.basis(ctx, req.Role)
 	case s.Credentials.SessionToken != "":
-		if limited {
-			return s, false, &Error{Kind: KindLimits, Message: fmt.Sprintf("The role %q is the proxy's own temporary credentials, which nothing can limit any further, but the proxy limits it. Give it an arn.", req.Role.Name)}
+		if req.Role.Federate != nil {
+			return s, "", noFederation(req.Role)
 		}
-		return s, false, nil // nothing can be made fresher here
-	case !limited:
-		return s, false, &Error{Kind: KindLongTerm, Message: fmt.Sprintf("The role %q is the keys of an IAM user, which cannot sign in to the console by themselves. Give it an arn to assume; or policies, which then go along with GetFederationToken.", req.Role.Name)}
+		if policy != "" || len(arns) > 0 {
+			return s, "", &Error{Kind: KindLimits, Message: fmt.Sprintf("The role %q is the proxy's own temporary credentials, which nothing can limit any further, but the proxy limits it. Give it an arn.", req.Role.Name)}
+		}
+		return s, BasisSource, nil // nothing can be made fresher here
 	default:
-		federated = true
-		request.Links = append(request.Links, rolesession.Link{
-			Operation: rolesession.OpGetFederationToken, SessionName: federatedName(req.Principal.Name),
-			Duration: int32(cmp.Or(req.Role.Duration, time.Hour) / time.Second), Policy: policy, PolicyARNs: arns,
-		})
+		basis = BasisFederation
+		link, err := f.federationLink(ctx, req, policy, arns)
+		if err != nil {
+			return s, "", err
+		}
+		request.Links = append(request.Links, link)
 		if s, err = f.opt.Sessions.Session(ctx, request); err != nil {
-			return s, federated, sessionError(ctx, err)
+			return s, "", sessionError(ctx, err)
 		}
 	}
-	if s.Credentials.Expires.Sub(f.opt.Now()) < minSessionDuration {
+	// Of the shortest sessions one that was made just now has less than that too.
+	asked := cmp.Or(req.Role.Duration, time.Hour)
+	if basis == BasisFederation {
+		asked = cmp.Or(req.Role.Federate.Duration, asked)
+	}
+	if s.Credentials.Expires.Sub(f.opt.Now()) < min(minSessionDuration, asked-time.Minute) {
 		fresh, err := f.opt.Sessions.Assume(ctx, request)
 		if err != nil {
-			return s, federated, sessionError(ctx, err)
+			return s, "", sessionError(ctx, err)
 		}
 		s = fresh.Session
 	}
-	return s, federated, nil
+	return s, basis, nil
 }
 
-// requestable is the SessionDuration that AWS accepts for the role, or 0: it takes
-// one only for roles that the long-term keys of an IAM user assumed.
-func (f *Federation) requestable(ctx context.Context, role Role) time.Duration {
-	if role.ARN == "" || role.Via != "" {
-		return 0
+// federationLink is the call of GetFederationToken. A federated user may do what both
+// the IAM user and the policy that is passed allow, so without one it may do nothing
+// ("GetFederationToken" of the STS API reference).
+func (f *Federation) federationLink(ctx context.Context, req Request, policy string, arns []string) (rolesession.Link, error) {
+	own := req.Role.Federate
+	if own == nil {
+		return rolesession.Link{}, longTerm(req.Role)
+	}
+	// Limits beside a policy of its own were refused before: see Limits.OwnPolicy.
+	if own.Policy != nil || len(own.PolicyARNs) > 0 {
+		policy, arns = "", own.PolicyARNs
+		if own.Policy != nil {
+			var compact bytes.Buffer
+			if err := json.Compact(&compact, own.Policy.Text); err != nil {
+				return rolesession.Link{}, &Error{Kind: KindLimits, Err: err, Message: fmt.Sprintf("%s is not JSON: %v.", own.Policy.Name, err)}
+			}
+			if policy = compact.String(); utf8.RuneCountInString(policy) > maxSessionPolicy {
+				return rolesession.Link{}, &Error{Kind: KindLimits, Message: fmt.Sprintf("%s comes to %d characters, and a session policy has at most %d.", own.Policy.Name, utf8.RuneCountInString(policy), maxSessionPolicy)}
+			}
+		}
+	}
+	if policy == "" && len(arns) == 0 {
+		return rolesession.Link{}, &Error{Kind: KindLimits, Message: fmt.Sprintf("The role %q gives a federated user no policy, so that it could do nothing. Give it a federation_policy.", req.Role.Name)}
 	}
 	_, arn, err := f.opt.Sessions.Caller(ctx)
-	if err != nil || !userARN.MatchString(arn) {
-		return 0
+	if err != nil {
+		return rolesession.Link{}, sessionError(ctx, err)
 	}
-	return min(max(cmp.Or(role.Duration, time.Hour), minSessionDuration), maxSessionDuration)
+	return rolesession.Link{
+		Operation: rolesession.OpGetFederationToken, SessionName: federatedName(req.Principal.Name),
+		Duration: int32(federatedDuration(req.Role, arn) / time.Second), Policy: policy, PolicyARNs: arns,
+	}, nil
 }
 
 var (
 	userARN       = regexp.MustCompile(`^arn:[a-z0-9-]+:iam::[0-9]{12}:user/`)
+	rootARN       = regexp.MustCompile(`^arn:[a-z0-9-]+:iam::[0-9]{12}:root$`)
+	assumedARN    = regexp.MustCompile(`^arn:[a-z0-9-]+:sts::[0-9]{12}:assumed-role/`)
 	federatedUser = regexp.MustCompile(`^[\w+=,.@-]{2,32}$`)
 	notFederated  = regexp.MustCompile(`[^\w+=,.@-]`)
 	lowerBase32   = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)

@@ -36,18 +36,18 @@ func TestSignIn(t *testing.T) {
 		duration    []string // SessionDuration of each getSigninToken
 	}{
 		{name: "keys of a user", roles: []Role{deploy}, life: 2 * time.Hour, duration: []string{"7200"},
-			want: Login{Role: "deploy", RoleARN: deployARN, SessionName: "alice", Account: "210987654321", Requested: true,
+			want: Login{Role: "deploy", RoleARN: deployARN, SessionName: "alice", Account: "210987654321", Basis: BasisRequested,
 				Destination: Destination{URL: "https://eu-west-1.console.aws.amazon.com/console/home?region=eu-west-1", Region: "eu-west-1"}}},
 		{name: "chained by via", roles: []Role{chained, jump}, life: time.Hour, duration: []string{""}, destination: "s3",
-			want: Login{Role: "chained", RoleARN: deployARN, SessionName: "alice", Account: "210987654321",
+			want: Login{Role: "chained", RoleARN: deployARN, SessionName: "alice", Account: "210987654321", Basis: BasisChained,
 				Destination: Destination{URL: "https://eu-west-1.console.aws.amazon.com/s3/home?region=eu-west-1", Region: "eu-west-1"}}},
 		{name: "chained by the source", roles: []Role{deploy}, life: time.Hour, duration: []string{""}, destination: "logs", region: "us-east-2",
 			source: func(c *cloud) aws.Credentials { return c.assume(c.sandbox.Credentials(), jump.ARN, "machine") },
-			want: Login{Role: "deploy", RoleARN: deployARN, SessionName: "alice", Account: "210987654321",
+			want: Login{Role: "deploy", RoleARN: deployARN, SessionName: "alice", Account: "210987654321", Basis: BasisChained,
 				Destination: Destination{URL: "https://us-east-2.console.aws.amazon.com/cloudwatch/home?region=us-east-2#logsV2:log-groups", Region: "us-east-2"}}},
 		{name: "source that is a role session", roles: []Role{{Name: "source"}}, life: time.Hour, duration: []string{""},
 			source: func(c *cloud) aws.Credentials { return c.assume(c.sandbox.Credentials(), jump.ARN, "machine") },
-			want: Login{Role: "source", Account: "123456789012",
+			want: Login{Role: "source", Account: "123456789012", Basis: BasisSource,
 				Destination: Destination{URL: "https://eu-west-1.console.aws.amazon.com/console/home?region=eu-west-1", Region: "eu-west-1"}}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -112,8 +112,8 @@ func TestSessionDurationRefused(t *testing.T) {
 		return nil
 	})
 	login, err := c.federation(c.sessions(c.sandbox.Credentials(), role)).SignIn(t.Context(), Request{Principal: alice, Role: role})
-	if err != nil || login.Requested {
-		t.Fatalf("%v, requested %v", err, login.Requested)
+	if err != nil || login.Basis != BasisRole {
+		t.Fatalf("%v, %q", err, login.Basis)
 	}
 	if status, _, _ := c.browse(login.URL); status != http.StatusFound {
 		t.Errorf("status %d", status)
@@ -149,38 +149,131 @@ func TestFreshSessionWhenLittleIsLeft(t *testing.T) {
 	}
 }
 
+// The keys of an IAM user sign in by GetFederationToken, where the role asks for it.
 func TestFederationToken(t *testing.T) {
+	allow := document("p.json", `{"Version": "2012-10-17", "Statement": {"Sid": "A", "Effect": "Allow", "Action": "s3:*", "Resource": "*"}}`)
+	for _, test := range []struct {
+		name string
+		role Role
+		who  rolesession.Principal
+		want url.Values
+		life time.Duration
+	}{
+		{"policy", Role{Federate: &Federate{Policy: &allow}, Limits: Limits{OwnPolicy: true}, Duration: 2 * time.Hour}, alice,
+			url.Values{"Name": {"alice"}, "DurationSeconds": {"7200"}, "Policy": {`{"Version":"2012-10-17","Statement":{"Sid":"A","Effect":"Allow","Action":"s3:*","Resource":"*"}}`}}, 2 * time.Hour},
+		{"managed policies for longer than a console session of a role", Role{Federate: &Federate{PolicyARNs: []string{"arn:aws:iam::aws:policy/B", "arn:aws:iam::aws:policy/A"}, Duration: 36 * time.Hour}}, rolesession.Principal{Name: "Ann Other"},
+			url.Values{"Name": {"Ann-Other=dkgjxiqwqeab"}, "DurationSeconds": {"129600"}, "PolicyArns.member.1.arn": {"arn:aws:iam::aws:policy/A"}, "PolicyArns.member.2.arn": {"arn:aws:iam::aws:policy/B"}}, 36 * time.Hour},
+		{"the role's limits", Role{Federate: &Federate{Duration: 15 * time.Minute}, Limits: Limits{Policies: []Document{allow}}}, alice,
+			url.Values{"Name": {"alice"}, "DurationSeconds": {"900"}, "Policy": {`{"Version":"2012-10-17","Statement":[{"Action":"s3:*","Effect":"Allow","Resource":"*"}]}`}}, 15 * time.Minute},
+		{"read only", Role{Federate: &Federate{Duration: time.Hour}, Limits: Limits{ReadOnly: true}}, alice,
+			url.Values{"Name": {"alice"}, "DurationSeconds": {"3600"}, "PolicyArns.member.1.arn": {"arn:aws:iam::aws:policy/ReadOnlyAccess"}}, time.Hour},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			c := newCloud(t, nil)
+			test.role.Name = "source"
+			f := c.federation(c.sessions(c.sandbox.Credentials(), test.role))
+			before := time.Now()
+			login, err := f.SignIn(t.Context(), Request{Principal: test.who, Role: test.role})
+			if err != nil {
+				t.Fatal(err)
+			}
+			test.want.Set("Action", "GetFederationToken")
+			test.want.Set("Version", "2011-06-15")
+			if diff := cmp.Diff([]url.Values{test.want}, c.asked("GetFederationToken")); diff != "" {
+				t.Error(diff)
+			}
+			if signin := c.asked("GetSigninToken"); len(signin) != 1 || signin[0].Has("SessionDuration") {
+				t.Error("SessionDuration fails the sign-in of a federated user")
+			}
+			if got := login.Until.Sub(before); got < test.life-2*time.Second || got > test.life+2*time.Second {
+				t.Errorf("the session lasts %s, want %s", got, test.life)
+			}
+			if login.Account != "123456789012" || !login.Limited || login.Basis != BasisFederation || login.SessionName != test.want.Get("Name") {
+				t.Errorf("account %s, limited %v, by %s, named %s", login.Account, login.Limited, login.Basis, login.SessionName)
+			}
+			status, _, record := c.browse(login.URL)
+			if status != http.StatusFound || record.Principal != "arn:aws:sts::123456789012:federated-user/"+test.want.Get("Name") {
+				t.Errorf("AWS answered %d to %s", status, record.Principal)
+			}
+		})
+	}
+}
+
+// STS silently gives a root user's federated session an hour, so no more is asked.
+func TestFederationOfTheRootUser(t *testing.T) {
 	c := newCloud(t, nil)
-	var asked url.Values
 	c.intercept(func(r *http.Request, body []byte) *http.Response {
-		form, err := url.ParseQuery(string(body))
-		if err != nil || form.Get("Action") != "GetFederationToken" {
+		if !strings.Contains(string(body), "Action=GetCallerIdentity") {
 			return nil
 		}
-		asked = form
-		c.intercept(nil) // for the call below
-		creds := c.assume(c.sandbox.Credentials(), deployARN, "federated")
-		return response(http.StatusOK, fmt.Sprintf(`<GetFederationTokenResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><GetFederationTokenResult>`+
-			`<Credentials><AccessKeyId>%s</AccessKeyId><SecretAccessKey>%s</SecretAccessKey><SessionToken>%s</SessionToken><Expiration>%s</Expiration></Credentials>`+
-			`<FederatedUser><Arn>arn:aws:sts::123456789012:federated-user/alice</Arn><FederatedUserId>123456789012:alice</FederatedUserId></FederatedUser>`+
-			`</GetFederationTokenResult></GetFederationTokenResponse>`, creds.AccessKeyID, creds.SecretAccessKey, creds.SessionToken, creds.Expires.Format(time.RFC3339)))
+		return response(http.StatusOK, `<GetCallerIdentityResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><GetCallerIdentityResult><Arn>arn:aws:iam::123456789012:root</Arn><UserId>123456789012</UserId><Account>123456789012</Account></GetCallerIdentityResult></GetCallerIdentityResponse>`)
 	})
-	role := Role{Name: "source", Limits: Limits{Policies: []Document{{"p.json", []byte(`{"Version":"2012-10-17","Statement":{"Sid":"A","Effect":"Allow","Action":"s3:*","Resource":"*"}}`)}}}}
-	login, err := c.federation(c.sessions(c.sandbox.Credentials(), role)).SignIn(t.Context(), Request{Principal: alice, Role: role})
-	if err != nil {
+	role := Role{Name: "source", Federate: &Federate{PolicyARNs: []string{"arn:aws:iam::aws:policy/ReadOnlyAccess"}, Duration: 8 * time.Hour}}
+	f := c.federation(c.sessions(c.sandbox.Credentials(), role))
+	if length, basis, err := f.Expect(t.Context(), role); length != time.Hour || basis != BasisFederation || err != nil {
+		t.Errorf("expects %s by %s, %v", length, basis, err)
+	}
+	if _, err := f.SignIn(t.Context(), Request{Principal: alice, Role: role}); err != nil {
 		t.Fatal(err)
 	}
-	want := url.Values{"Action": {"GetFederationToken"}, "Version": {"2011-06-15"}, "Name": {"alice"}, "DurationSeconds": {"3600"},
-		"Policy": {`{"Version":"2012-10-17","Statement":[{"Action":"s3:*","Effect":"Allow","Resource":"*"}]}`}}
-	if diff := cmp.Diff(want, asked); diff != "" {
-		t.Error(diff)
+	if got := c.asked("GetFederationToken")[0].Get("DurationSeconds"); got != "3600" {
+		t.Errorf("asked for %s seconds", got)
 	}
-	if signin := c.asked("GetSigninToken"); len(signin) != 1 || signin[0].Has("SessionDuration") {
-		t.Error("SessionDuration fails the sign-in of a federated user")
+}
+
+// What a page says before it is done must be what comes.
+func TestExpect(t *testing.T) {
+	policy := []string{"arn:aws:iam::aws:policy/ReadOnlyAccess"}
+	for _, test := range []struct {
+		name   string
+		role   Role
+		source func(c *cloud) aws.Credentials
+		length time.Duration
+		basis  Basis
+		kind   Kind
+	}{
+		{"keys of a user", Role{ARN: deployARN, Duration: 4 * time.Hour}, nil, 4 * time.Hour, BasisRequested, ""},
+		{"via another role", Role{ARN: deployARN, Via: "via"}, nil, time.Hour, BasisChained, ""},
+		{"a source that is a role", Role{ARN: deployARN, Duration: 4 * time.Hour}, machine, time.Hour, BasisChained, ""},
+		{"the source itself", Role{}, machine, 0, BasisSource, ""},
+		{"federation", Role{Federate: &Federate{PolicyARNs: policy, Duration: 36 * time.Hour}}, nil, 36 * time.Hour, BasisFederation, ""},
+		{"federation of a role", Role{Federate: &Federate{PolicyARNs: policy}}, machine, 0, BasisSource, KindLimits},
+		{"keys of a user alone", Role{}, nil, 0, BasisFederation, KindLongTerm},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			c := newCloud(t, nil)
+			source := c.sandbox.Credentials()
+			if test.source != nil {
+				source = test.source(c)
+			}
+			test.role.Name = "r"
+			f := c.federation(c.sessions(source, test.role, Role{Name: "via", ARN: "arn:aws:iam::123456789012:role/Via"}))
+			length, basis, err := f.Expect(t.Context(), test.role)
+			var known *Error
+			if errors.As(err, &known); length != test.length || basis != test.basis || (err == nil) != (test.kind == "") || known != nil && known.Kind != test.kind {
+				t.Fatalf("expects %s by %q, %v", length, basis, err)
+			}
+			before := time.Now()
+			login, err := f.SignIn(t.Context(), Request{Principal: alice, Role: test.role})
+			if test.kind != "" {
+				if errors.As(err, &known); known == nil || known.Kind != test.kind {
+					t.Errorf("got %v", err)
+				}
+				return
+			}
+			if err != nil || login.Basis != basis {
+				t.Fatalf("%v, by %q", err, login.Basis)
+			}
+			if got := login.Until.Sub(before); length > 0 && (got < length-2*time.Second || got > length+2*time.Second) {
+				t.Errorf("lasts %s, expected %s", got, length)
+			}
+		})
 	}
-	if login.Account != "123456789012" || !login.Limited || login.Requested {
-		t.Errorf("account %s, limited %v, requested %v", login.Account, login.Limited, login.Requested)
-	}
+}
+
+// machine makes the source a role session, as on EC2 or with SSO.
+func machine(c *cloud) aws.Credentials {
+	return c.assume(c.sandbox.Credentials(), "arn:aws:iam::123456789012:role/Machine", "machine")
 }
 
 func TestSignInRefused(t *testing.T) {
@@ -205,6 +298,11 @@ func TestSignInRefused(t *testing.T) {
 		tries       int // at sign-in endpoints
 	}{
 		{name: "keys of a user alone", role: Role{Name: "source"}, kind: KindLongTerm, text: "GetFederationToken"},
+		{name: "keys of a user with policies that nobody asked to federate", role: Role{Name: "source", Limits: Limits{Policies: document}}, kind: KindLongTerm, text: "federation_policy"},
+		{name: "federation without a policy", role: Role{Name: "source", Federate: &Federate{Duration: time.Hour}}, kind: KindLimits, text: "could do nothing"},
+		{name: "federation with a policy and limits", role: Role{Name: "source", Federate: &Federate{Policy: &document[0]}, Limits: Limits{Policies: document, OwnPolicy: true}}, kind: KindLimits, text: "do not intersect"},
+		{name: "federation with a policy that is too long", role: Role{Name: "source", Federate: &Federate{Policy: &Document{"long.json", []byte(`{"Version":"2012-10-17","Id":"` + strings.Repeat("x", 2048) + `"}`)}}}, kind: KindLimits, text: "at most 2048"},
+		{name: "federation with temporary keys", role: Role{Name: "source", Federate: &Federate{Policy: &document[0]}}, kind: KindLimits, text: "long-term keys", source: machine},
 		{name: "limits on temporary source credentials", role: Role{Name: "source", Limits: Limits{Policies: document}}, kind: KindLimits, text: "Give it an arn",
 			source: func(c *cloud) aws.Credentials { return c.assume(c.sandbox.Credentials(), deployARN, "machine") }},
 		{name: "limits that cannot be told", role: Role{Name: "r", ARN: deployARN, Limits: Limits{Policies: document, ReadOnly: true}}, kind: KindLimits, text: "read_only"},

@@ -17,7 +17,9 @@ type principal struct {
 	userID      string
 	roleARN     string // "" for users
 	expires     time.Time
-	chained     bool // assumed with the credentials of another role
+	chained     bool          // assumed with the credentials of another role
+	federated   bool          // of GetFederationToken
+	longest     time.Duration // console session that the role allows
 }
 
 // AddUser makes long-term keys for a new user of the account.

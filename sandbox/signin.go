@@ -25,8 +25,8 @@ const (
 )
 
 var (
-	signinHost  = regexp.MustCompile(`^(?:[a-z]{2,4}(?:-[a-z]+)+-\d+\.)?signin\.(?:aws\.amazon\.com|amazonaws-us-gov\.com|amazonaws\.cn)$`)
-	consoleHost = regexp.MustCompile(`^(?:[a-z0-9-]+\.)*(?:console\.aws\.amazon\.com|console\.amazonaws-us-gov\.com|console\.amazonaws\.cn)$`)
+	signinHost  = regexp.MustCompile(`^(?:[a-z]{2,4}(?:-[a-z]+)+-\d+\.)?signin\.(?:aws\.amazon\.com|amazonaws-us-gov\.com|amazonaws\.cn|amazonaws-eusc\.eu)$`)
+	consoleHost = regexp.MustCompile(`^(?:[a-z0-9-]+\.)*(?:console\.aws\.amazon\.com|console\.amazonaws-us-gov\.com|console\.amazonaws\.cn|console\.amazonaws-eusc\.eu)$`)
 )
 
 // isSignin says that the request is for the sign-in federation endpoint, the
@@ -113,6 +113,12 @@ func (s *Server) getSigninToken(w http.ResponseWriter, c *call, form url.Values)
 		n, err := strconv.Atoi(text)
 		if err != nil || n < 900 || n > 43200 {
 			return badRequest("SessionDuration must be between 900 and 43200 seconds")
+		}
+		if p.federated {
+			return badRequest("SessionDuration cannot be used with credentials of GetFederationToken")
+		}
+		if p.longest > 0 && time.Duration(n)*time.Second > p.longest {
+			return badRequest("SessionDuration exceeds the maximum session duration of the role")
 		}
 		if p.chained {
 			return badRequest("SessionDuration cannot be used with credentials obtained by role chaining")

@@ -109,14 +109,9 @@ func (a *app) console(ctx context.Context, opt consoleOptions) error {
 
 // sessionNote says what decided how long a console session lasts.
 func sessionNote(o console.Opened) string {
-	var notes []string
-	if o.Requested {
-		notes = append(notes, "the role's duration")
-	} else {
-		notes = append(notes, "the end of the role session")
-	}
+	notes := []string{o.Basis.Explain()}
 	if o.Limited {
-		notes = append(notes, "with the proxy's limits as a session policy")
+		notes = append(notes, "limited by a session policy")
 	}
 	return " (" + strings.Join(notes, "; ") + ")"
 }
@@ -410,7 +405,17 @@ func consoleState(g grants) (console.State, error) {
 				role.Limits.Policies = append(role.Limits.Policies, d)
 			}
 		}
-		role.Limits.OwnPolicy = r.SessionPolicy != "" || len(r.SessionPolicyARNs) > 0
+		if r.Federated() {
+			role.Federate = &console.Federate{PolicyARNs: r.FederationPolicyARNs, Duration: r.FederationDuration}
+			if r.FederationPolicy != "" {
+				d, err := document(r.FederationPolicy)
+				if err != nil {
+					return state, fmt.Errorf("roles.%s.federation_policy: %w", name, err)
+				}
+				role.Federate.Policy = &d
+			}
+		}
+		role.Limits.OwnPolicy = r.SessionPolicy != "" || len(r.SessionPolicyARNs) > 0 || r.FederationPolicy != "" || len(r.FederationPolicyARNs) > 0
 		state.Roles = append(state.Roles, role)
 	}
 	for _, name := range sortedNames(g.identities) {

@@ -149,7 +149,7 @@ func TestConsoleOfARunningProxy(t *testing.T) {
 	if err := runConsole(t, a, "--role", "deploy"); err != nil {
 		t.Fatal(err)
 	}
-	if !strings.Contains(stdout.String(), `"session_name": "local"`) || !strings.Contains(stdout.String(), `"requested": true`) {
+	if !strings.Contains(stdout.String(), `"session_name": "local"`) || !strings.Contains(stdout.String(), `"basis": "SessionDuration"`) {
 		t.Errorf("printed %s", stdout)
 	}
 	stdout.Reset()
