@@ -295,8 +295,10 @@ func TestNothingWithoutARecord(t *testing.T) {
 			t.Errorf("%s: %d", path, got.status)
 		}
 	}
-	if n := len(p.cloud.sandbox.Requests()); n != 0 {
-		t.Errorf("%d requests reached AWS", n)
+	for _, r := range p.cloud.sandbox.Requests() {
+		if r.Operation != "GetCallerIdentity" { // which the page asks for, to say how long sessions are
+			t.Errorf("%s reached AWS", r.Operation)
+		}
 	}
 }
 

@@ -24,7 +24,7 @@ type Place struct {
 // places are the names whose page is not at /NAME/home, and those that the web
 // page offers.
 var places = []Place{
-	{"home", "Console home", "console/home", ""},
+	{"home", "Home", "console/home", ""},
 	{"s3", "S3", "s3/home", ""},
 	{"ec2", "EC2", "ec2/home", ""},
 	{"lambda", "Lambda", "lambda/home", ""},

@@ -31,35 +31,60 @@ type account struct {
 type roleView struct {
 	Role
 	Purpose string
-	Length  string
-	Chips   []string // labels that say more than account and purpose
-	Note    string   // of limits
+	Length  string // of console sessions
+	Basis   string // what they end with
+	Blocked string // why nobody can be signed in to the console; "": somebody can
+	Limited bool   // limits go along
+	Chips   []chip // labels that say more than account and purpose
 	Default bool
 }
 
+// chip is a label as it is shown. Grave ones ask for care.
+type chip struct {
+	Text  string
+	Grave bool
+}
+
+// expectTimeout bounds asking who the proxy is, which only says more about roles.
+const expectTimeout = 2 * time.Second
+
 // granted are the roles that a person may use, grouped by account in the order of
 // the configuration.
-func granted(state State, p *person, query string) []account {
+func granted(ctx context.Context, state State, p *person, query string) []account {
+	ctx, cancel := context.WithTimeout(ctx, expectTimeout)
+	defer cancel()
 	var out []account
 	for _, r := range state.Roles {
 		if !p.HasRole(r.Name) || !matches(r, query) {
 			continue
 		}
-		v := roleView{Role: r, Purpose: cmp.Or(r.Labels["description"], r.Labels["purpose"]), Length: shortDuration(cmp.Or(r.Duration, time.Hour)), Default: p.Roles[0] == r.Name}
+		v := roleView{Role: r, Purpose: cmp.Or(r.Labels["description"], r.Labels["purpose"]), Default: p.Roles[0] == r.Name}
 		for _, k := range sortedKeys(r.Labels) {
-			if !slices.Contains([]string{"aws_account_id", "aws_account_name", "description", "purpose"}, k) {
-				v.Chips = append(v.Chips, k+"="+r.Labels[k])
+			switch k {
+			case "aws_account_id", "aws_account_name", "description", "purpose":
+			case "env", "environment", "stage":
+				value := strings.ToLower(r.Labels[k])
+				v.Chips = append(v.Chips, chip{r.Labels[k], value == "prod" || value == "production" || value == "live"})
+			default:
+				v.Chips = append(v.Chips, chip{k + "=" + r.Labels[k], false})
 			}
 		}
 		limits := r.Limits
 		if b, ok := state.Boundaries[p.Boundary]; ok && p.Boundary != "" {
 			limits.Boundary = &b
 		}
-		if _, _, err := limits.sessionPolicy("aws", r.Tags); err != nil {
-			v.Note = err.Error()
-		} else if !limits.none() {
-			v.Note = "The limits of this role go along to the console as a session policy."
+		length, basis, err := state.Federation.Expect(ctx, r)
+		v.Length, v.Basis = expectation(length, basis), basis.Explain()
+		if _, _, wrong := limits.sessionPolicy("aws", r.Tags); wrong != nil {
+			err = wrong
 		}
+		if _, wrong := partitionNamed(partitionOf(r.ARN)); r.ARN != "" && wrong != nil {
+			err = wrong
+		}
+		if err != nil {
+			v.Blocked, v.Basis = err.Error(), ""
+		}
+		v.Limited = !limits.none()
 		id := r.Account()
 		i := slices.IndexFunc(out, func(a account) bool { return a.ID == id })
 		if i < 0 {
@@ -70,6 +95,20 @@ func granted(state State, p *person, query string) []account {
 		out[i].Roles = append(out[i].Roles, v)
 	}
 	return out
+}
+
+// expectation says how long a console session will be.
+func expectation(length time.Duration, basis Basis) string {
+	switch basis {
+	case BasisRequested:
+		return "Console sessions of " + shortDuration(length)
+	case BasisFederation:
+		return "Console sessions of " + shortDuration(length) + ", as a federated user"
+	case BasisSource:
+		return "Console sessions as long as the proxy's own credentials live"
+	default:
+		return "Console sessions of up to " + shortDuration(length)
+	}
 }
 
 // matches says whether every word of a query is somewhere in what is shown of a role.
@@ -103,24 +142,37 @@ func (s *Server) home(w http.ResponseWriter, r *http.Request) {
 	}
 	state := s.opt.Current()
 	query := r.URL.Query().Get("q")
-	var sessions []rolesession.Info
-	for _, i := range state.Sessions.Sessions() {
-		if i.Principal == p.Name {
-			sessions = append(sessions, i)
-		}
-	}
-	slices.SortFunc(sessions, func(a, b rolesession.Info) int {
-		return cmp.Or(cmp.Compare(a.Role, b.Role), a.Expires.Compare(b.Expires))
-	})
 	s.render(w, http.StatusOK, "home.html", view{Title: "AWS roles", Person: p, Data: struct {
 		Accounts []account
 		Query    string
 		Places   []Place
-		Sessions []rolesession.Info
-		Opened   []opened
+		Live     liveSessions
 		Lines    []line
-		CanEnd   bool
-	}{granted(state, p, query), query, Places(), sessions, s.openedBy(p.Name), s.activity.recent(p), s.opt.Revoke != nil}})
+	}{granted(r.Context(), state, p, query), query, Places(), s.liveSessions(state, p), s.activity.recent(p)}})
+}
+
+// liveSessions are a person's own.
+type liveSessions struct {
+	Opened   []opened // at AWS's console
+	Sessions []rolesession.Info
+}
+
+func (s *Server) liveSessions(state State, p *person) liveSessions {
+	out := liveSessions{Opened: s.openedBy(p.Name)}
+	for _, i := range state.Sessions.Sessions() {
+		if i.Principal == p.Name {
+			out.Sessions = append(out.Sessions, i)
+		}
+	}
+	slices.SortFunc(out.Sessions, func(a, b rolesession.Info) int {
+		return cmp.Or(cmp.Compare(a.Role, b.Role), a.Expires.Compare(b.Expires))
+	})
+	return out
+}
+
+// sessions is the page's part that changes as calls are made.
+func (s *Server) sessions(w http.ResponseWriter, _ *http.Request, p *person) {
+	s.renderData(w, http.StatusOK, "sessions", s.liveSessions(s.opt.Current(), p))
 }
 
 // start takes a one-time link.
@@ -220,7 +272,7 @@ func (s *Server) prepare(ctx context.Context, r *http.Request, p *person, role, 
 	}
 	pending.Finish(s.line(r, began, e))
 	if err == nil {
-		s.remember(opened{Identity: p.Name, Role: role, Account: login.Account, Until: login.Until})
+		s.remember(opened{Identity: p.Name, Role: role, Account: login.Account, Until: login.Until, Basis: login.Basis})
 	}
 	return login, e.status, err
 }
@@ -266,7 +318,7 @@ func (s *Server) open(w http.ResponseWriter, r *http.Request, p *person) {
 		return
 	}
 	w.Header().Set("Referrer-Policy", "no-referrer")
-	s.render(w, status, "goon.html", view{Title: "Opening the AWS console", Person: p, Refresh: login.URL, Data: goOn{login.Role, login.Account, login.URL}})
+	s.render(w, status, "goon.html", view{Title: "Opening the AWS console", Person: p, Refresh: login.URL, Data: login})
 }
 
 // Opened is what the command line gets when it asks a running proxy for a sign-in.

@@ -92,6 +92,7 @@ type Server struct {
 type opened struct {
 	Identity, Role, Account string
 	Until                   time.Time
+	Basis                   Basis
 }
 
 const (
@@ -161,6 +162,7 @@ func NewServer(opt Options) (*Server, error) {
 		"GET /console/callback":     s.callback,
 		"GET /console/terminal":     s.person(s.terminal),
 		"GET /console/events":       s.person(s.events),
+		"GET /console/sessions":     s.person(s.sessions),
 		"GET /console/ca.pem":       s.caPEM,
 		"POST /console/open":        s.person(s.open),
 		"POST /console/credentials": s.person(s.credentials),
@@ -222,8 +224,13 @@ type view struct {
 // page.
 func (s *Server) render(w http.ResponseWriter, status int, page string, v view) {
 	v.OIDC, v.Local = s.oidc != nil, s.opt.Local
+	s.renderData(w, status, page, v)
+}
+
+// renderData writes a page, or a part of one.
+func (s *Server) renderData(w http.ResponseWriter, status int, page string, data any) {
 	var b bytes.Buffer
-	if err := s.pages.ExecuteTemplate(&b, page, v); err != nil {
+	if err := s.pages.ExecuteTemplate(&b, page, data); err != nil {
 		http.Error(w, "The page cannot be shown.", http.StatusInternalServerError)
 		return
 	}
@@ -231,9 +238,6 @@ func (s *Server) render(w http.ResponseWriter, status int, page string, v view) 
 	w.WriteHeader(status)
 	_, _ = w.Write(b.Bytes()) // who is gone needs no answer
 }
-
-// goOn is the page that leads on to AWS.
-type goOn struct{ Role, Account, URL string }
 
 // fail shows why something did not happen.
 func (s *Server) fail(w http.ResponseWriter, status int, who *person, title, message string) {

@@ -28,7 +28,7 @@ func TestLinkSignsInAndOpensTheConsole(t *testing.T) {
 	}
 	csrf := p.signIn("alice")
 	home := p.get("/console/").body
-	for _, want := range []string{"deploy", "Deploys the shop", "Shop <span class=\"quiet\">210987654321</span>", "Account 333333333333", "env=prod", "platform", "session policy"} {
+	for _, want := range []string{"deploy", "Deploys the shop", "Shop <span class=\"number\">210987654321</span>", "Account <span class=\"number\">333333333333</span>", "<li class=\"chip grave\">prod</li>", "platform", "session policy"} {
 		if !strings.Contains(home, want) {
 			t.Errorf("the page lacks %q", want)
 		}
@@ -66,7 +66,7 @@ func TestLinkSignsInAndOpensTheConsole(t *testing.T) {
 		t.Error("the record holds a sign-in URL")
 	}
 	home = p.get("/console/").body
-	if !strings.Contains(home, "AWS console</td>") || !strings.Contains(home, "Role session</td>") {
+	if !strings.Contains(home, "AWS console</span>") || !strings.Contains(home, "Programs</span>") {
 		t.Error("the page does not list the live sessions")
 	}
 	// Back from a session that ended: a page and not a redirect, for the cookie's sake.

@@ -57,7 +57,7 @@ const (
 func (b Basis) Explain() string {
 	switch b {
 	case BasisRequested:
-		return "the role's duration, asked for with SessionDuration"
+		return "the end of the role's duration, asked for with SessionDuration"
 	case BasisChained:
 		return "the end of the role session, an hour at most where roles are chained"
 	case BasisFederation:
@@ -207,9 +207,14 @@ func (f *Federation) partition(ctx context.Context, role Role) (partition, error
 			return partition{}, sessionError(ctx, err)
 		}
 	}
+	return partitionNamed(partitionOf(arn))
+}
+
+// partitionOf is the second part of an ARN.
+func partitionOf(arn string) string {
 	_, rest, _ := strings.Cut(arn, ":")
 	name, _, _ := strings.Cut(rest, ":")
-	return partitionNamed(name)
+	return name
 }
 
 // Expect says how long a console session of the role will be, and what that follows

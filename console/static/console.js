@@ -28,15 +28,32 @@ filter.form.addEventListener("submit", (event) => {
   }
 });
 
+// The person's menu closes as menus do.
+const menu = document.querySelector(".person");
+document.addEventListener("keydown", (event) => {
+  if (event.key === "Escape" && menu && menu.open) {
+    menu.open = false;
+    menu.querySelector("summary").focus();
+  }
+});
+document.addEventListener("click", (event) => {
+  if (menu && menu.open && !menu.contains(event.target)) {
+    menu.open = false;
+  }
+});
+
 const table = document.getElementById("lines");
 const body = table.tBodies[0];
 const empty = document.getElementById("line");
 const live = document.getElementById("live");
 const denials = document.getElementById("denials");
+const nothing = document.getElementById("nothing");
 const most = 200;
 
 function showDenials() {
   table.classList.toggle("only-denied", denials.checked);
+  nothing.hidden = body.querySelector(denials.checked ? ".denied" : "tr") !== null;
+  nothing.textContent = denials.checked ? "Nothing was denied." : "No calls yet. They appear here as programs make them.";
 }
 denials.addEventListener("change", showDenials);
 showDenials();
@@ -55,11 +72,38 @@ function addLine(line) {
   while (body.rows.length > most) {
     body.deleteRow(-1);
   }
+  showDenials();
+}
+
+// Calls make sessions. The list comes from the server, at most once in two seconds.
+let renewal = 0;
+function renewSessions() {
+  renewal = renewal || setTimeout(async () => {
+    renewal = 0;
+    const old = document.getElementById("live-sessions");
+    try {
+      const answer = await fetch(old.dataset.from);
+      if (answer.ok) {
+        const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+        old.replaceWith(document.importNode(page.getElementById("live-sessions"), true));
+      }
+    } catch {
+      // The next call tries again.
+    }
+  }, 2000);
 }
 
 const events = new EventSource(table.dataset.events);
-events.addEventListener("open", () => { live.textContent = "Live: new calls appear on top."; });
-events.addEventListener("message", (event) => { addLine(JSON.parse(event.data)); });
-events.addEventListener("error", () => {
-  live.textContent = events.readyState === EventSource.CLOSED ? "Not live any more: reload the page." : "The connection broke off; trying again.";
+function state(text, on) {
+  live.textContent = text;
+  live.classList.toggle("on", on);
+}
+events.addEventListener("open", () => { state("live", true); });
+events.addEventListener("message", (event) => {
+  addLine(JSON.parse(event.data));
+  renewSessions();
 });
+events.addEventListener("error", () => {
+  state(events.readyState === EventSource.CLOSED ? "not live any more: reload the page" : "the connection broke off; trying again", false);
+});
+addEventListener("pagehide", () => { events.close(); });
