@@ -93,6 +93,9 @@ func lineOf(e audit.Entry) line {
 		Time: e.Time.UTC().Format(time.RFC3339), Clock: e.Time.UTC().Format("15:04:05"), Who: cmp.Or(e.Identity, "unknown"), Role: e.Role,
 		Where: cmp.Or(e.Region, e.Host), Decision: string(e.Decision), Denied: e.Decision != audit.Allow, Reason: e.Reason,
 	}
+	if e.Service == "console" {
+		l.Where = e.Region // the host is the page's own
+	}
 	switch {
 	case e.Operation != "":
 		l.Call = strings.TrimPrefix(e.Service+":"+e.Operation, ":")

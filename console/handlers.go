@@ -160,8 +160,15 @@ type liveSessions struct {
 func (s *Server) liveSessions(state State, p *person) liveSessions {
 	out := liveSessions{Opened: s.openedBy(p.Name)}
 	for _, i := range state.Sessions.Sessions() {
-		if i.Principal == p.Name {
+		if i.Principal != p.Name {
+			continue
+		}
+		// One role can have several, each with another session policy.
+		same := func(o rolesession.Info) bool { return o.Role == i.Role && o.SessionName == i.SessionName }
+		if at := slices.IndexFunc(out.Sessions, same); at < 0 {
 			out.Sessions = append(out.Sessions, i)
+		} else if i.Expires.After(out.Sessions[at].Expires) {
+			out.Sessions[at] = i
 		}
 	}
 	slices.SortFunc(out.Sessions, func(a, b rolesession.Info) int {

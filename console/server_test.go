@@ -66,7 +66,7 @@ func TestLinkSignsInAndOpensTheConsole(t *testing.T) {
 		t.Error("the record holds a sign-in URL")
 	}
 	home = p.get("/console/").body
-	if !strings.Contains(home, "AWS console</span>") || !strings.Contains(home, "Programs</span>") {
+	if !strings.Contains(home, "AWS console</span>") || !strings.Contains(home, "Role session</span>") {
 		t.Error("the page does not list the live sessions")
 	}
 	// Back from a session that ended: a page and not a redirect, for the cookie's sake.

@@ -316,6 +316,7 @@ type realKey struct {
 	ARN         string
 	Secret      string
 	Token       string
+	Expires     time.Time // zero: never
 }
 
 func (u *upstream) realKeys(t testing.TB) (keys []realKey) {

@@ -623,6 +623,9 @@ class Strict:
                     "arn": key.arn,
                     "secret": key.secret,
                     "token": key.token or "",
+                    "expires": key.expires.replace(
+                        microsecond=0, tzinfo=None
+                    ).isoformat() + "Z" if key.expires else None,
                 }
                 for access_key_id, key in known_keys()
             ]

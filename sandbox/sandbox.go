@@ -57,8 +57,19 @@ type Options struct {
 	// Roles that exist, by ARN. Nil: every role of every account exists.
 	Roles map[string]Role
 
+	// Foreign finds sessions that another stand-in for STS issued, which the sign-in
+	// endpoint then takes as well. Nil: there are none.
+	Foreign func(accessKeyID string) (Session, bool)
+
 	// Now is the clock, time.Now when nil.
 	Now func() time.Time
+}
+
+// Session is a session of another stand-in for STS.
+type Session struct {
+	Credentials aws.Credentials // with their end
+	ARN         string          // of an assumed role or federated user
+	Chained     bool            // assumed with the credentials of another role
 }
 
 // Role is what a role's trust policy and settings demand.

@@ -101,8 +101,21 @@ func (s *Server) getSigninToken(w http.ResponseWriter, c *call, form url.Values)
 		return badRequest("Session needs sessionId, sessionKey and sessionToken; long-term keys cannot sign in")
 	}
 	p, err := s.lookup(id, token, c.now)
+	if err != nil && s.options.Foreign != nil {
+		if other, ok := s.options.Foreign(id); ok && subtle.ConstantTimeCompare([]byte(other.Credentials.SessionToken), []byte(token)) == 1 {
+			p = principal{credentials: other.Credentials, arn: other.ARN, expires: other.Credentials.Expires, chained: other.Chained,
+				federated: strings.Contains(other.ARN, ":federated-user/")}
+			err = nil
+			if !c.now.Before(p.expires) {
+				err = &apiError{403, "ExpiredToken", "The security token included in the request is expired"}
+			}
+		}
+	}
 	if err != nil {
 		return err
+	}
+	if !strings.Contains(p.arn, ":assumed-role/") && !strings.Contains(p.arn, ":federated-user/") {
+		return badRequest("Session is not that of a role or federated user")
 	}
 	if subtle.ConstantTimeCompare([]byte(p.credentials.SecretAccessKey), []byte(key)) != 1 {
 		return &apiError{403, "InvalidClientTokenId", "The security token included in the request is invalid."}

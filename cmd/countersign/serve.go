@@ -295,7 +295,7 @@ func (a *app) announce(p *proxy, trust trustFiles) error {
 	if p.addresses.admin != "" {
 		fmt.Fprintf(a.stderr, "  metrics    http://%s/metrics\n", p.addresses.admin)
 	}
-	if p.console != nil && config.LoopbackAddress(e.cfg.Admin.Listen) {
+	if p.console != nil && config.LoopbackAddress(e.cfg.Admin.Listen) && e.cfg.Console.OIDC.Issuer == "" {
 		link, err := console.NewLink(e.identities, id, consoleBase(e.cfg, p.addresses.admin), time.Now())
 		if err != nil {
 			return err
