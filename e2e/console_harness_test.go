@@ -2,6 +2,8 @@ package e2e
 
 import (
 	"fmt"
+	"net/http"
+	"net/http/cookiejar"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -79,4 +81,13 @@ func consoleLines(t testing.TB, file string) (lines []auditLine) {
 // person runs countersign as a person at a terminal would.
 func (p *proxy) person() way {
 	return way{name: "countersign", wrap: []string{program}, env: append(slices.Clone(p.env), "COUNTERSIGN_CONFIG="+p.config)}
+}
+
+func newJar(t testing.TB) http.CookieJar {
+	t.Helper()
+	jar, err := cookiejar.New(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return jar
 }
