@@ -252,6 +252,9 @@ func (d *decoder) checkIssuers(c *Config) {
 				d.problem(index(key+".roles", j), "%s", unknownRole(role, c.roleOrder))
 			}
 		}
+		if is.TokenFile != "" && is.CAFile == "" {
+			d.problem(key+".token_file", "the token would go to any server with a certificate of a public authority; expected ca_file beside it, which names the issuer's own")
+		}
 		urls[is.URL] = true
 	}
 	o := c.Console.OIDC

@@ -155,6 +155,9 @@ type Credential struct {
 // Issuer turns OIDC tokens into identities.
 type Issuer struct {
 	URL        string             `key:"url"`
+	JWKSURL    string             `key:"jwks_url"`   // "": by discovery
+	CAFile     string             `key:"ca_file"`    // "": the usual roots
+	TokenFile  string             `key:"token_file"` // see ReadToken; "": none
 	Audience   Strings            `key:"audience"`
 	Match      map[string]Strings `key:"match"`      // claim: patterns, one of which must match
 	Identity   string             `key:"identity"`   // template

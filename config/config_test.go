@@ -200,7 +200,8 @@ func TestExampleSamplesLoad(t *testing.T) {
 	}
 	text = regexp.MustCompile(`(?m)^#( {2,})(\S)`).ReplaceAllString(text, "$1$2")
 	dir := workdir(t)
-	for _, name := range []string{"test-ca.pem"} {
+	text = strings.ReplaceAll(text, "/var/run/secrets/kubernetes.io/serviceaccount/", "")
+	for _, name := range []string{"test-ca.pem", "ca.crt", "token"} {
 		if err := os.WriteFile(filepath.Join(dir, name), nil, 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -209,7 +210,7 @@ func TestExampleSamplesLoad(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(c.Identities["ci"].Credentials) != 1 || len(c.Issuers) != 1 || len(c.Upstream.Override) != 1 {
+	if len(c.Identities["ci"].Credentials) != 1 || len(c.Issuers) != 2 || len(c.Upstream.Override) != 1 {
 		t.Errorf("%+v", c)
 	}
 }

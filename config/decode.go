@@ -433,6 +433,8 @@ func (d *decoder) filename(text, key string, s *Setting, at place) string {
 	case filePath:
 		d.files = append(d.files, path)
 		err = checkReadable(path)
+	case freshPath:
+		err = checkReadable(path)
 	case secretPath:
 		d.files = append(d.files, path)
 		err = checkReadable(path)

@@ -91,7 +91,9 @@ const maxSecret = 64 << 10
 // ReadPrivate reads a file that nobody else may read, such as a private key in
 // PEM. One that is open to others or larger than 64 KiB is refused. Errors do
 // not contain what was read.
-func ReadPrivate(path string) ([]byte, error) {
+func ReadPrivate(path string) ([]byte, error) { return read(path, true) }
+
+func read(path string, private bool) ([]byte, error) {
 	if err := checkReadable(path); err != nil {
 		return nil, err
 	}
@@ -104,7 +106,7 @@ func ReadPrivate(path string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if tooOpen(info.Mode()) {
+	if private && tooOpen(info.Mode()) {
 		return nil, &PermissionError{path, info.Mode(), 0o600}
 	}
 	b, err := io.ReadAll(io.LimitReader(f, maxSecret+1))
@@ -121,8 +123,15 @@ func ReadPrivate(path string) ([]byte, error) {
 // secret_access_key_file of a credential: without the line end after it. A file
 // that is open to others, empty, of several lines or larger than 64 KiB is
 // refused. Errors do not contain what was read.
-func ReadSecret(path string) (string, error) {
-	b, err := ReadPrivate(path)
+func ReadSecret(path string) (string, error) { return readSecret(path, true) }
+
+// ReadToken reads a file that holds one bearer token, as ReadSecret does, but
+// whatever its mode: Kubernetes mounts service account tokens readable by all
+// users of the container, and renews them there.
+func ReadToken(path string) (string, error) { return readSecret(path, false) }
+
+func readSecret(path string, private bool) (string, error) {
+	b, err := read(path, private)
 	if err != nil {
 		return "", err
 	}

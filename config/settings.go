@@ -28,6 +28,7 @@ const (
 	notPath    pathRule = iota
 	anyPath             // need not exist
 	filePath            // must be a file that can be read
+	freshPath           // must be such a file, and is read at each use: others renew it
 	secretPath          // must be such a file, and private
 	auditPath           // "-" or a file in a directory that exists
 )
@@ -169,6 +170,12 @@ var settings = []Setting{
 		Doc: "OIDC issuers whose tokens become identities."},
 	{Key: "issuers[].url", Type: "https URL", check: checkHTTPS, Required: true,
 		Doc: "Issuer, as in the iss claim."},
+	{Key: "issuers[].jwks_url", Type: "https URL", check: checkHTTPS,
+		Doc: "Where its keys are; empty: where its discovery document says."},
+	{Key: "issuers[].ca_file", Type: "file", path: filePath,
+		Doc: "Roots (PEM) to trust there; empty: the usual ones."},
+	{Key: "issuers[].token_file", Type: "file", path: freshPath,
+		Doc: "Bearer token by which its discovery document and keys are read, such as a Kubernetes service account's; read each time, needs ca_file."},
 	{Key: "issuers[].audience", Type: "text or list", check: checkNotBlank, Required: true,
 		Doc: "Audience that tokens must be for, or several of which one must fit."},
 	{Key: "issuers[].match", Type: "map of patterns", check: checkNotBlank, Required: true,

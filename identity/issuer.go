@@ -59,6 +59,11 @@ type IssuerOptions struct {
 	RoleName func(nameOrARN string) (name string, ok bool)
 
 	JWKSURL string // "": as the issuer's discovery document says
+	// Token, if not nil, returns the bearer token by which discovery document and
+	// key set are read; it is called for each fetch. It goes to the issuer, to
+	// JWKSURL and to where the discovery document says, by https alone: HTTPClient
+	// must trust none but the issuer's own authority.
+	Token func() (string, error)
 	// HTTPClient reaches the issuer; nil is http.DefaultClient's transport.
 	// Redirects are not followed.
 	HTTPClient *http.Client
@@ -132,7 +137,7 @@ func NewIssuer(opt IssuerOptions) (*Issuer, error) {
 		}
 		i.roles = append(i.roles, t)
 	}
-	i.keys = newKeySet(opt.URL, opt.JWKSURL, opt.HTTPClient)
+	i.keys = newKeySet(opt.URL, opt.JWKSURL, opt.Token, opt.HTTPClient)
 	return i, nil
 }
 

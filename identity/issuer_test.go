@@ -14,6 +14,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
@@ -475,5 +476,82 @@ func TestWildcard(t *testing.T) {
 	// With exponential matching this would outlive the test binary.
 	if Wildcard(strings.Repeat("*a", 200)+"b", strings.Repeat("a", 20000)) {
 		t.Error("a text without a b matched")
+	}
+}
+
+// An issuer such as that of a Kubernetes cluster publishes its keys to those
+// alone who show a token: one that is read again for each fetch, since it is
+// renewed where it lies.
+func TestKeysThatNeedAToken(t *testing.T) {
+	var asked []string
+	var mu sync.Mutex
+	var issuer *httptest.Server
+	mux := http.NewServeMux()
+	guard := func(document func() any) http.HandlerFunc {
+		return func(w http.ResponseWriter, r *http.Request) {
+			mu.Lock()
+			asked = append(asked, r.URL.Path+" "+r.Header.Get("Authorization"))
+			mu.Unlock()
+			if !strings.HasPrefix(r.Header.Get("Authorization"), "Bearer service-account-") {
+				w.WriteHeader(http.StatusForbidden)
+				return
+			}
+			json.NewEncoder(w).Encode(document())
+		}
+	}
+	mux.HandleFunc("/.well-known/openid-configuration", guard(func() any {
+		return map[string]string{"issuer": issuer.URL, "jwks_uri": issuer.URL + "/openid/v1/jwks"}
+	}))
+	mux.HandleFunc("/openid/v1/jwks", guard(func() any {
+		return jose.JSONWebKeySet{Keys: []jose.JSONWebKey{{Key: rsaKey().Public(), KeyID: "k1"}}}
+	}))
+	issuer = httptest.NewTLSServer(mux)
+	defer issuer.Close()
+	plain := httptest.NewServer(mux)
+	defer plain.Close()
+	reads := 0
+	token := func() (string, error) {
+		reads++
+		return fmt.Sprintf("service-account-%d", reads), nil
+	}
+	for _, x := range []struct {
+		name    string
+		change  func(*IssuerOptions)
+		asked   []string
+		reason  TokenReason
+		message string
+	}{
+		{name: "by discovery", asked: []string{"/.well-known/openid-configuration Bearer service-account-1", "/openid/v1/jwks Bearer service-account-2"},
+			change: func(o *IssuerOptions) { o.Token = token }},
+		{name: "keys alone", asked: []string{"/openid/v1/jwks Bearer service-account-1"},
+			change: func(o *IssuerOptions) { o.Token, o.JWKSURL = token, issuer.URL+"/openid/v1/jwks" }},
+		{name: "without a token", asked: []string{"/openid/v1/jwks "}, reason: TokenUnavailable,
+			change:  func(o *IssuerOptions) { o.JWKSURL = issuer.URL + "/openid/v1/jwks" },
+			message: "The keys of the issuer ISSUER cannot be had: GET ISSUER/openid/v1/jwks: 403 Forbidden; it asks for a token, such as token_file gives."},
+		{name: "no TLS", reason: TokenUnavailable,
+			change:  func(o *IssuerOptions) { o.Token, o.JWKSURL = token, plain.URL+"/openid/v1/jwks" },
+			message: "The keys of the issuer ISSUER cannot be had: GET PLAIN/openid/v1/jwks: the token for it is sent by https alone."},
+		{name: "no token to be had", reason: TokenUnavailable,
+			change: func(o *IssuerOptions) {
+				o.Token, o.JWKSURL = func() (string, error) { return "", errors.New("it is gone") }, issuer.URL+"/openid/v1/jwks"
+			},
+			message: "The keys of the issuer ISSUER cannot be had: the token for it: it is gone."},
+	} {
+		t.Run(x.name, func(t *testing.T) {
+			asked, reads = nil, 0
+			opt := IssuerOptions{URL: issuer.URL, Audience: []string{"countersign"}, Roles: []string{"deploy"}, HTTPClient: issuer.Client()}
+			x.change(&opt)
+			claims := map[string]any{"iss": issuer.URL, "aud": "countersign", "sub": "system:serviceaccount:shop:web", "exp": noon.Add(time.Hour).Unix()}
+			_, err := issuerStore(t, opt).WebIdentity(t.Context(), sign(t, jose.RS256, "k1", rsaKey(), claims), noon)
+			if got := tokenReason(err); got != x.reason || (err != nil) != (x.reason != "") {
+				t.Fatalf("%q: %v", got, err)
+			}
+			if want := strings.NewReplacer("ISSUER", issuer.URL, "PLAIN", plain.URL).Replace(x.message); err != nil && err.Error() != want {
+				t.Errorf("got  %s\nwant %s", err, want)
+			}
+			if diff := cmp.Diff(x.asked, asked); diff != "" {
+				t.Error(diff)
+			}
+		})
 	}
 }

@@ -28,7 +28,8 @@ const (
 // most every ten seconds, since the name comes from whoever sends a token.
 type keySet struct {
 	issuer string
-	url    string // "": find it by discovery
+	url    string                 // "": find it by discovery
+	token  func() (string, error) // nil: none
 	client *http.Client
 
 	fetching chan struct{} // holds one value while somebody fetches
@@ -40,7 +41,7 @@ type keySet struct {
 	failure error     // of the last attempt
 }
 
-func newKeySet(issuer, url string, client *http.Client) *keySet {
+func newKeySet(issuer, url string, token func() (string, error), client *http.Client) *keySet {
 	own := &http.Client{}
 	if client != nil {
 		*own = *client
@@ -51,7 +52,7 @@ func newKeySet(issuer, url string, client *http.Client) *keySet {
 	if own.Timeout == 0 {
 		own.Timeout = keySetTimeout
 	}
-	return &keySet{issuer: issuer, url: url, client: own, fetching: make(chan struct{}, 1)}
+	return &keySet{issuer: issuer, url: url, token: token, client: own, fetching: make(chan struct{}, 1)}
 }
 
 // find returns the keys that may have signed a token with this key id ("" for
@@ -164,13 +165,27 @@ func (s *keySet) get(ctx context.Context, url string, into any) error {
 		return err
 	}
 	request.Header.Set("Accept", "application/json")
+	if s.token != nil {
+		if request.URL.Scheme != "https" {
+			return fmt.Errorf("GET %s: the token for it is sent by https alone", url)
+		}
+		token, err := s.token()
+		if err != nil {
+			return fmt.Errorf("the token for it: %w", err)
+		}
+		request.Header.Set("Authorization", "Bearer "+token)
+	}
 	response, err := s.client.Do(request)
 	if err != nil {
 		return err
 	}
 	defer response.Body.Close()
 	if response.StatusCode != http.StatusOK {
-		return fmt.Errorf("GET %s: %s", url, response.Status)
+		hint := ""
+		if code := response.StatusCode; s.token == nil && (code == http.StatusUnauthorized || code == http.StatusForbidden) {
+			hint = "; it asks for a token, such as token_file gives"
+		}
+		return fmt.Errorf("GET %s: %s%s", url, response.Status, hint)
 	}
 	body, err := io.ReadAll(io.LimitReader(response.Body, maxKeySetBody+1))
 	if err != nil {

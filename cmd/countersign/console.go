@@ -478,7 +478,7 @@ func (p *proxy) newConsoleServer(cfg *config.Config, address string) (*console.S
 			}
 		}
 		opt.OIDC = &console.OIDC{Issuer: o.Issuer, ClientID: o.ClientID, ClientSecret: secret, RedirectURL: o.RedirectURL, Scopes: o.Scopes,
-			Client: &http.Client{Transport: roundTrip(func(r *http.Request) (*http.Response, error) { return p.engine.Load().transport.RoundTrip(r) })}}
+			Client: &http.Client{Transport: roundTrip(func(r *http.Request) (*http.Response, error) { return p.engine.Load().issuers[o.Issuer].RoundTrip(r) })}}
 	}
 	return console.NewServer(opt)
 }

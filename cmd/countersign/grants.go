@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/countersign-proxy/countersign/config"
 	"github.com/countersign-proxy/countersign/identity"
@@ -132,29 +133,37 @@ func sortedNames[V any](m map[string]V) []string {
 	return out
 }
 
+// issuerTimeout bounds one fetch from an OIDC issuer.
+const issuerTimeout = 15 * time.Second
+
 // newIdentities makes the store of client credentials.
-// client reaches OIDC issuers.
-func newIdentities(cfg *config.Config, g grants, static []identity.Static, client *http.Client) (*identity.Store, error) {
-	opt := identity.Options{Static: slices.Clone(static)}
+// transports reach OIDC issuers, by URL; nil: none will be asked.
+func newIdentities(cfg *config.Config, g grants, static []identity.Static, transports map[string]http.RoundTripper) (*identity.Store, error) {
+	out := identity.Options{Static: slices.Clone(static)}
 	for _, i := range cfg.Issuers {
-		issuer, err := identity.NewIssuer(identity.IssuerOptions{
-			URL: i.URL, Audience: i.Audience, Match: claimPatterns(i.Match), Identity: i.Identity,
-			Attributes: i.Attributes, Roles: i.Roles, RoleName: g.roleName, HTTPClient: client,
-		})
+		opt := identity.IssuerOptions{
+			URL: i.URL, JWKSURL: i.JWKSURL, Audience: i.Audience, Match: claimPatterns(i.Match), Identity: i.Identity,
+			Attributes: i.Attributes, Roles: i.Roles, RoleName: g.roleName,
+			HTTPClient: &http.Client{Transport: transports[i.URL], Timeout: issuerTimeout},
+		}
+		if i.TokenFile != "" {
+			opt.Token = func() (string, error) { return config.ReadToken(i.TokenFile) }
+		}
+		issuer, err := identity.NewIssuer(opt)
 		if err != nil {
 			return nil, err
 		}
-		opt.Issuers = append(opt.Issuers, issuer)
+		out.Issuers = append(out.Issuers, issuer)
 	}
 	for _, name := range sortedNames(g.identities) {
 		id := g.identities[name]
-		opt.Identities = append(opt.Identities, identityOf(name, id))
+		out.Identities = append(out.Identities, identityOf(name, id))
 		for _, c := range id.Credentials {
 			secret, err := config.ReadSecret(c.SecretAccessKeyFile)
 			if err != nil {
 				return nil, err
 			}
-			opt.Static = append(opt.Static, identity.Static{AccessKeyID: c.AccessKeyID, SecretAccessKey: secret, Identity: name, Role: c.Role})
+			out.Static = append(out.Static, identity.Static{AccessKeyID: c.AccessKeyID, SecretAccessKey: secret, Identity: name, Role: c.Role})
 		}
 	}
 	if static != nil {
@@ -164,17 +173,17 @@ func newIdentities(cfg *config.Config, g grants, static []identity.Static, clien
 		if err != nil {
 			return nil, err
 		}
-		opt.SealingKeys = []identity.SealingKey{key}
-		return identity.New(opt)
+		out.SealingKeys = []identity.SealingKey{key}
+		return identity.New(out)
 	}
 	var err error
-	if opt.SealingKeys, err = sealingKeys(cfg); err != nil {
+	if out.SealingKeys, err = sealingKeys(cfg); err != nil {
 		return nil, err
 	}
-	if opt.Revocations, err = identity.OpenRevocations(cfg.Revocations); err != nil {
+	if out.Revocations, err = identity.OpenRevocations(cfg.Revocations); err != nil {
 		return nil, err
 	}
-	return identity.New(opt)
+	return identity.New(out)
 }
 
 func claimPatterns(match map[string]config.Strings) map[string][]string {

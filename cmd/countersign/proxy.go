@@ -77,6 +77,7 @@ type engine struct {
 	sessions   *rolesession.Manager
 	sts        *virtualsts.Service
 	transport  *pipeline.Transport
+	issuers    map[string]http.RoundTripper // the ways to the OIDC issuers
 	pipeline   *pipeline.Pipeline
 }
 
@@ -187,7 +188,10 @@ func (p *proxy) newEngine(ctx context.Context, cfg *config.Config, g grants, bef
 			}
 		}()
 	}
-	if e.identities, err = newIdentities(cfg, g, p.opt.Static, &http.Client{Transport: e.transport, Timeout: 15 * time.Second}); err != nil {
+	if e.issuers, err = issuerTransports(cfg, e.transport); err != nil {
+		return nil, err
+	}
+	if e.identities, err = newIdentities(cfg, g, p.opt.Static, e.issuers); err != nil {
 		return nil, err
 	}
 	if e.sts, err = virtualsts.New(virtualsts.Options{Identities: e.identities, Sessions: e.sessions, Roles: virtualRoles(g)}); err != nil {

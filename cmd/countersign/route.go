@@ -2,8 +2,10 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"crypto/x509"
 	"fmt"
+	"net"
 	"net/http"
 	"net/netip"
 	"net/url"
@@ -98,18 +100,53 @@ func newTransport(cfg *config.Config, roots *x509.CertPool) (*pipeline.Transport
 	for i, o := range cfg.Upstream.Override {
 		override := pipeline.Override{Match: matcher(o.Hosts...), Address: o.Address, TLS: o.TLS}
 		if o.CAFile != "" {
-			text, err := os.ReadFile(o.CAFile)
-			if err != nil {
+			var err error
+			if override.RootCAs, err = readRoots(o.CAFile); err != nil {
 				return nil, fmt.Errorf("upstream.override[%d].ca_file: %w", i, err)
-			}
-			override.RootCAs = x509.NewCertPool()
-			if !override.RootCAs.AppendCertsFromPEM(text) {
-				return nil, fmt.Errorf("upstream.override[%d].ca_file: %s holds no certificate in PEM", i, o.CAFile)
 			}
 		}
 		opt.Overrides = append(opt.Overrides, override)
 	}
 	return pipeline.NewTransport(opt), nil
+}
+
+// issuerTransports are the ways to the OIDC issuers, by their URLs: the common
+// one, or for issuers with roots of their own one that trusts nothing else. Those
+// keep no connections, since keys are fetched once an hour, so that nothing of
+// them is left behind by a reload.
+func issuerTransports(cfg *config.Config, common http.RoundTripper) (map[string]http.RoundTripper, error) {
+	out := make(map[string]http.RoundTripper, len(cfg.Issuers))
+	for i, is := range cfg.Issuers {
+		out[is.URL] = common
+		if is.CAFile == "" {
+			continue
+		}
+		roots, err := readRoots(is.CAFile)
+		if err != nil {
+			return nil, fmt.Errorf("issuers[%d].ca_file: %w", i, err)
+		}
+		out[is.URL] = &http.Transport{
+			Proxy:                 requestProxy(cfg.Upstream.Proxy),
+			DialContext:           (&net.Dialer{Timeout: cfg.Limits.ConnectTimeout}).DialContext,
+			TLSClientConfig:       &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
+			TLSHandshakeTimeout:   cfg.Limits.TLSTimeout,
+			ResponseHeaderTimeout: issuerTimeout,
+			DisableKeepAlives:     true,
+		}
+	}
+	return out, nil
+}
+
+func readRoots(file string) (*x509.CertPool, error) {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM(text) {
+		return nil, fmt.Errorf("%s holds no certificate in PEM", file)
+	}
+	return roots, nil
 }
 
 // proxyFunc chooses the proxy on the way out: that of the environment, none, or
