@@ -7,7 +7,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 
@@ -19,40 +18,26 @@ const (
 	kubernetesVersion = "1.30"
 )
 
-// validate checks manifests against the schemas of Kubernetes. Objects of other
-// API groups are left out: their schemas are not at hand.
+// foreignGroups are API groups of others that the chart has objects of.
+var foreignGroups = []string{"monitoring.coreos.com", "cert-manager.io"}
+
+// validate checks manifests against the schemas of Kubernetes, and those of the
+// definitions of the foreign groups.
 func validate(t testing.TB, manifests []byte) error {
 	t.Helper()
-	var known bytes.Buffer
-	objects := 0
-	out := yaml.NewEncoder(&known)
-	for in := yaml.NewDecoder(bytes.NewReader(manifests)); ; {
-		var o map[string]any
-		if err := in.Decode(&o); errors.Is(err, io.EOF) {
-			break
-		} else if err != nil {
-			t.Fatalf("%v\n%s", err, manifests)
-		}
-		if o == nil {
-			continue
-		}
-		group, _, _ := strings.Cut(o["apiVersion"].(string), "/")
-		if slices.Contains([]string{"monitoring.coreos.com", "cert-manager.io"}, group) {
-			continue
-		}
-		objects++
-		if err := out.Encode(o); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if objects == 0 {
+	if len(objects(t, manifests)) == 0 {
 		t.Fatal("there is nothing to validate")
 	}
 	file := filepath.Join(t.TempDir(), "manifests.yaml")
-	if err := os.WriteFile(file, known.Bytes(), 0o600); err != nil {
+	if err := os.WriteFile(file, manifests, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	output, err := exec.Command(tool(t, "kubectl-validate"), "--version", kubernetesVersion, file).CombinedOutput()
+	crds, err := filepath.Abs("../.tools/crds")
+	if err == nil {
+		_, err = os.Stat(crds)
+	}
+	needs(t, ".tools/crds", err)
+	output, err := exec.Command(tool(t, "kubectl-validate"), "--version", kubernetesVersion, "--local-crds", crds, file).CombinedOutput()
 	if err != nil {
 		return errors.New(string(output))
 	}
@@ -78,13 +63,33 @@ func TestValidatorNotices(t *testing.T) {
 			t.Errorf("%q passes", x.to)
 		}
 	}
+	monitoring, err := render(t, chartValues+everyValue)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, x := range []struct{ from, to string }{
+		{"podMetricsEndpoints:", "podMetricsEndpoint:"},
+		{"interval: 30s", "interval: often"},
+		{"alert: CountersignAbsent", "alert: [CountersignAbsent]"},
+		{"algorithm: ECDSA", "algorithm: DSA"},
+		{"issuerRef:\n    kind", "issuerReference:\n    kind"},
+	} {
+		bad := bytes.ReplaceAll(monitoring, []byte(x.from), []byte(x.to))
+		if bytes.Equal(bad, monitoring) {
+			t.Errorf("%q does not occur", x.from)
+		} else if validate(t, bad) == nil {
+			t.Errorf("%q passes", x.to)
+		}
+	}
+}
+
+var kustomizations = []string{
+	"sidecar/base", "sidecar/overlays/irsa", "sidecar/overlays/pod-identity", "sidecar/overlays/configured", "gateway-client",
 }
 
 func TestKustomizations(t *testing.T) {
 	kustomize := tool(t, "kustomize")
-	for _, dir := range []string{
-		"sidecar/base", "sidecar/overlays/irsa", "sidecar/overlays/pod-identity", "sidecar/overlays/configured", "gateway-client",
-	} {
+	for _, dir := range kustomizations {
 		t.Run(dir, func(t *testing.T) {
 			command := exec.Command(kustomize, "build", filepath.Join("../deploy/kubernetes", dir))
 			var stderr bytes.Buffer
@@ -172,19 +177,11 @@ gateway:
     read.json: '{"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "s3:Get*", "Resource": "*"}]}'
 `
 
-func TestChart(t *testing.T) {
-	for _, x := range []struct {
-		name, values string
-		want, not    []string
-	}{
-		{"smallest", chartValues,
-			[]string{"kind: HorizontalPodAutoscaler", "kind: PodDisruptionBudget", "kind: NetworkPolicy", "preferredDuringScheduling"},
-			[]string{"replicas:", "monitoring.coreos.com", "kind: MutatingWebhookConfiguration", "kind: Certificate", "scheme: HTTPS"}},
-		{"everything", chartValues + `
-  tls: {certManager: {enabled: true, issuerRef: {name: internal, kind: ClusterIssuer}, dnsNames: [aws.corp.example]}}
+// everyValue follows chartValues.
+var everyValue = `  tls: {certManager: {enabled: true, issuerRef: {name: internal, kind: ClusterIssuer}, dnsNames: [aws.corp.example]}}
   existingSecret: more
   antiAffinity: hard
-  serviceAccount: {annotations: {eks.amazonaws.com/role-arn: "arn:aws:iam::123456789012:role/countersign"}}
+  serviceAccount: {annotations: {eks.amazonaws.com/role-arn: "arn:aws:iam::123456789012:role/countersign"}, token: true}
   podAnnotations: {a: b}
   podLabels: {c: d}
   nodeSelector: {kubernetes.io/arch: arm64}
@@ -204,7 +201,17 @@ metrics:
 injector: {enabled: true, tls: {certManager: {enabled: true, issuerRef: {name: internal}}}}
 image: {digest: "sha256:` + strings.Repeat("ab", 32) + `"}
 imagePullSecrets: [{name: pull}]
-`,
+`
+
+func TestChart(t *testing.T) {
+	for _, x := range []struct {
+		name, values string
+		want, not    []string
+	}{
+		{"smallest", chartValues,
+			[]string{"kind: HorizontalPodAutoscaler", "kind: PodDisruptionBudget", "kind: NetworkPolicy", "preferredDuringScheduling"},
+			[]string{"replicas:", "monitoring.coreos.com", "kind: MutatingWebhookConfiguration", "kind: Certificate", "scheme: HTTPS"}},
+		{"everything", chartValues + everyValue,
 			[]string{"kind: ServiceMonitor", "kind: PodMonitor", "kind: PrometheusRule", "alert: CountersignAbsent", "kind: Certificate", "requiredDuringScheduling",
 				"cert-manager.io/inject-ca-from", "failurePolicy: Fail", "scheme: HTTPS", "@sha256:ab", "key_file: /etc/countersign/tls/tls.key"},
 			[]string{"caBundle", "BEGIN"}},

@@ -391,3 +391,15 @@ func tunnel(t testing.TB, u *upstream) string {
 	t.Cleanup(func() { server.Close() })
 	return listener.Addr().String()
 }
+
+func readPool(file string) (*x509.CertPool, error) {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM(text) {
+		return nil, fmt.Errorf("%s holds no certificate", file)
+	}
+	return roots, nil
+}

@@ -18,6 +18,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -494,6 +495,15 @@ func TestKeysThatNeedAToken(t *testing.T) {
 			mu.Unlock()
 			if !strings.HasPrefix(r.Header.Get("Authorization"), "Bearer service-account-") {
 				w.WriteHeader(http.StatusForbidden)
+				return
+			}
+			// As Kubernetes has it: the key set is served as what it is, or not at all.
+			want := "application/json"
+			if r.URL.Path == "/openid/v1/jwks" {
+				want = "application/jwk-set+json"
+			}
+			if !slices.Contains(strings.Split(r.Header.Get("Accept"), ", "), want) {
+				w.WriteHeader(http.StatusNotAcceptable)
 				return
 			}
 			json.NewEncoder(w).Encode(document())

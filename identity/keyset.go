@@ -164,7 +164,9 @@ func (s *keySet) get(ctx context.Context, url string, into any) error {
 	if err != nil {
 		return err
 	}
-	request.Header.Set("Accept", "application/json")
+	// Kubernetes serves its key set under its own type alone (RFC 7517 section 8.5.2)
+	// and answers 406 where that is not asked for.
+	request.Header.Set("Accept", "application/json, application/jwk-set+json")
 	if s.token != nil {
 		if request.URL.Scheme != "https" {
 			return fmt.Errorf("GET %s: the token for it is sent by https alone", url)

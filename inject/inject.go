@@ -200,10 +200,12 @@ func Pod(pod object, opt Options) (bool, error) {
 			w.containers = append(w.containers, name)
 		}
 	}
+	pod["metadata"], metadata["annotations"] = metadata, annotations
 	spec, err := child(pod, "spec", "spec")
 	if err != nil {
 		return false, err
 	}
+	pod["spec"] = spec
 	if err := w.apply(spec); err != nil {
 		return false, err
 	}
@@ -219,13 +221,11 @@ func Pod(pod object, opt Options) (bool, error) {
 // injectedVersion tells pods that have a sidecar from those that only look so.
 const injectedVersion = "v1"
 
-// child returns an object within an object, and makes it if it is not there.
+// child returns an object within an object, or a new one if there is none.
 func child(o object, name, field string) (object, error) {
 	switch v := o[name].(type) {
 	case nil:
-		made := object{}
-		o[name] = made
-		return made, nil
+		return object{}, nil
 	case object:
 		return v, nil
 	}

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"flag"
+	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -108,6 +110,8 @@ func TestRefusals(t *testing.T) {
 		{"a volume of that name", asks + "spec: {volumes: [{name: countersign-state}]}", "spec.volumes[0]: the name countersign-state is the sidecar's; rename the volume"},
 		{"somebody else mounts the keys", strings.Replace(asks, "}}", ", countersign.dev/injected: v1}}", 1) + "spec: {containers: [{name: a, volumeMounts: [{name: countersign-state, mountPath: /x}]}]}", "spec.containers[0].volumeMounts: the volume countersign-state is for the sidecar alone"},
 		{"somebody else mounts the sidecar's AWS token", asks + "spec: {containers: [{name: a, volumeMounts: [{name: countersign-aws-token, mountPath: /x}]}]}", "spec.containers[0].volumeMounts: the volume countersign-aws-token is for the sidecar alone"},
+		{"a key that is no text", asks + "spec: {containers: [{name: a, env: [{name: AWS_SESSION_TOKEN, value: 7}]}]}", "spec.containers[0].env[0]: AWS_SESSION_TOKEN gives the container a key of AWS; remove it, and let the sidecar sign"},
+		{"envFrom that is no list", asks + "spec: {containers: [{name: a, envFrom: {secretRef: {name: s}}}]}", "spec.containers[0].envFrom: it is not a list of sources"},
 		{"its port", asks + "spec: {containers: [{name: a, ports: [{containerPort: 8801}]}]}", "spec.containers[0].ports: the sidecar listens on 8801; let the container use another port"},
 		{"no such container", "metadata: {annotations: {countersign.dev/role: 'arn:aws:iam::123456789012:role/D', countersign.dev/containers: 'a, b'}}\nspec: {containers: [{name: a}]}", `metadata.annotations: countersign.dev/containers names "b", and the pod has no such container`},
 		{"empty role", "metadata: {annotations: {countersign.dev/role: ' '}}\nspec: {containers: [{name: a}]}", "metadata.annotations: countersign.dev/role is empty; it names a role, or is the ARN of one"},
@@ -177,8 +181,89 @@ spec:
 	if !strings.Contains(string(text), `"mountPath":"/data"`) {
 		t.Errorf("the container lost a mount of its own: %s", text)
 	}
-	if got := pod["metadata"].(object)["annotations"].(object)[skipAnnotation]; got != "app" {
-		t.Errorf("the webhook of EKS is told to skip %q, want app", got)
+	if got := pod["metadata"].(object)["annotations"].(object)[skipAnnotation]; got != "app,countersign-prepare" {
+		t.Errorf("the webhook of EKS is told to skip %q, want app and what prepares", got)
+	}
+	// The webhook that handed it out may not be asked again, so it moves, and stays
+	// where it is when ours is asked again.
+	for _, time := range []string{"first", "second"} {
+		sidecar := pod["spec"].(object)["initContainers"].([]any)[1].(object)
+		var env []string
+		for _, v := range sidecar["env"].([]any) {
+			if v := v.(object); strings.HasPrefix(v["name"].(string), "AWS_") {
+				env = append(env, fmt.Sprint(v["name"], "=", v["value"]))
+			}
+		}
+		if diff := cmp.Diff([]string{
+			"AWS_ROLE_ARN=arn:aws:iam::123456789012:role/Source",
+			"AWS_WEB_IDENTITY_TOKEN_FILE=/var/run/secrets/eks.amazonaws.com/serviceaccount/token",
+			"AWS_CONTAINER_CREDENTIALS_FULL_URI=http://169.254.170.23/v1/credentials",
+			"AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE=/var/run/secrets/pods.eks.amazonaws.com/serviceaccount/eks-pod-identity-token",
+		}, env); diff != "" {
+			t.Errorf("%s time: %s", time, diff)
+		}
+		var mounts []any
+		for _, m := range sidecar["volumeMounts"].([]any) {
+			mounts = append(mounts, m.(object)["name"])
+		}
+		if diff := cmp.Diff([]any{"countersign-state", "aws-iam-token", "eks-pod-identity-token"}, mounts); diff != "" {
+			t.Errorf("%s time: %s", time, diff)
+		}
+		if _, err := Pod(pod, options()); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// A role that was asked for by annotation is the sidecar's, whatever the cluster
+// gave to the pod.
+func TestAskedIdentityWins(t *testing.T) {
+	pod := decode(t, `
+metadata: {annotations: {countersign.dev/role: "arn:aws:iam::123456789012:role/Deploy", countersign.dev/source-role-arn: "arn:aws:iam::123456789012:role/Asked"}}
+spec:
+  containers:
+  - {name: app, env: [{name: AWS_ROLE_ARN, value: "arn:aws:iam::123456789012:role/Source"}]}
+`)
+	if _, err := Pod(pod, options()); err != nil {
+		t.Fatal(err)
+	}
+	text, err := json.Marshal(pod)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if bytes.Contains(text, []byte("role/Source")) || !bytes.Contains(text, []byte(`{"name":"AWS_ROLE_ARN","value":"arn:aws:iam::123456789012:role/Asked"}`)) {
+		t.Errorf("%s", text)
+	}
+}
+
+// What a Secret holds is not known here, so keys in it are overridden: what is
+// under env wins over envFrom. That is done for containers that do not use the
+// sidecar, too, and the API server may leave the empty values out.
+func TestKeysByEnvFromAreOverridden(t *testing.T) {
+	pod := decode(t, strings.Replace(asks, "}}", ", countersign.dev/containers: app}}", 1)+`
+spec:
+  containers:
+  - {name: app, envFrom: [{secretRef: {name: keys}}]}
+  - {name: other, env: [{name: AWS_SESSION_TOKEN}, {name: A, value: b}], envFrom: [{configMapRef: {name: keys}}]}
+  - {name: third, env: [{name: A, value: b}]}
+`)
+	if _, err := Pod(pod, options()); err != nil {
+		t.Fatal(err)
+	}
+	var got [][]string
+	for _, c := range pod["spec"].(object)["containers"].([]any) {
+		var env []string
+		for _, v := range c.(object)["env"].([]any) {
+			if v := v.(object); v["value"] == "" {
+				env = append(env, v["name"].(string))
+			}
+		}
+		slices.Sort(env)
+		got = append(got, env)
+	}
+	all := slices.Sorted(slices.Values(keyVariables))
+	if diff := cmp.Diff([][]string{all, all, nil}, got); diff != "" {
+		t.Error(diff)
 	}
 }
 
@@ -228,7 +313,7 @@ func TestObjectsWithoutPods(t *testing.T) {
 	if err != nil || n != 0 {
 		t.Fatal(n, err)
 	}
-	if want := "apiVersion: v1\ndata:\n  a: b\nkind: ConfigMap\n---\nkind: Service\nspec: {}\n"; string(out) != want {
+	if want := "apiVersion: v1\nkind: ConfigMap\ndata: {a: b}\n---\nkind: Service\nspec: {}\n"; string(out) != want {
 		t.Errorf("got\n%s\nwant\n%s", out, want)
 	}
 	for _, x := range []struct{ text, want string }{
@@ -382,6 +467,58 @@ func FuzzPod(f *testing.F) {
 		}
 		if !bytes.Equal(once, twice) {
 			t.Errorf("first\n%s\nsecond\n%s", once, twice)
+		}
+	})
+}
+
+// However a manifest is written, what comes out means what the object means that
+// was changed.
+func FuzzManifests(f *testing.F) {
+	files, err := filepath.Glob("testdata/*.yaml")
+	if err != nil {
+		f.Fatal(err)
+	}
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(string(text))
+	}
+	f.Add(`{"kind": "Pod", ` + askingPod[1:])
+	f.Add("kind: Pod\n" + asks + "spec:\n  initContainers: &c [{name: a, env: &e [{name: NO_PROXY, value: x}]}]\n  containers: [{name: b, env: *e}]\n")
+	f.Add("kind: Pod\n" + asks + "spec: {containers: [{name: b, name2: ~, env: [{name: a}, {name: a}, {}]}], volumes: []}\n")
+	f.Fuzz(func(t *testing.T, text string) {
+		out, n, err := Manifests(strings.NewReader(text), options())
+		if err != nil || n == 0 {
+			return
+		}
+		in, made := yaml.NewDecoder(strings.NewReader(text)), yaml.NewDecoder(bytes.NewReader(out))
+		for {
+			var want, got any
+			if err := in.Decode(&want); err == io.EOF {
+				break
+			} else if err != nil {
+				t.Fatal(err)
+			}
+			if want == nil {
+				continue
+			}
+			if err := made.Decode(&got); err != nil {
+				t.Fatalf("%v\n%s", err, out)
+			}
+			if _, err := each(want.(object), options()); err != nil {
+				t.Fatal(err)
+			}
+			// Both as JSON: what was added is of other types than what was read.
+			wantText, err := json.Marshal(want)
+			if err != nil {
+				return // keys that are no texts, of objects that are none of Kubernetes
+			}
+			gotText, err := json.Marshal(got)
+			if err != nil || !bytes.Equal(wantText, gotText) {
+				t.Fatalf("%v\ngot  %s\nwant %s", err, gotText, wantText)
+			}
 		}
 	})
 }

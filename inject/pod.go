@@ -18,6 +18,7 @@ type wish struct {
 	injected   string
 	skipped    string   // what the pod told the EKS webhook already
 	skip       []string // what it is told now
+	identity   awsIdentity
 }
 
 // user is the image's: without rights, and not root in any other container.
@@ -50,6 +51,9 @@ func (w *wish) apply(spec object) error {
 		return err
 	}
 	realTokens := awsTokenVolumes(volumes)
+	if err := w.takeIdentity(inits, apps, realTokens); err != nil {
+		return err
+	}
 	used := map[string]bool{}
 	for _, x := range []struct {
 		field string
@@ -88,6 +92,9 @@ func (w *wish) apply(spec object) error {
 		}
 	}
 
+	if !slices.Contains(w.skip, Prepare) {
+		w.skip = append(w.skip, Prepare)
+	}
 	inits = put(inits, w.sidecar(), true)
 	inits = put(inits, w.prepare(), true)
 	spec["initContainers"] = anyList(inits)
@@ -95,6 +102,36 @@ func (w *wish) apply(spec object) error {
 		volumes = put(volumes, v, false)
 	}
 	spec["volumes"] = anyList(volumes)
+	return nil
+}
+
+// takeIdentity finds the AWS identity that other webhooks have given to the pod
+// by now: that of the sidecar, if they came after it was injected, else that of
+// the first container that has one. An identity that was asked for by annotation
+// stands in its place.
+func (w *wish) takeIdentity(inits, apps []object, tokens []string) error {
+	if w.source != "" {
+		return nil
+	}
+	for _, x := range []struct {
+		field   string
+		list    []object
+		sidecar bool
+	}{{"spec.initContainers", inits, true}, {"spec.containers", apps, false}, {"spec.initContainers", inits, false}} {
+		for i, c := range x.list {
+			if (c["name"] == Sidecar) != x.sidecar || c["name"] == Prepare {
+				continue
+			}
+			id, err := identityOf(c, fmt.Sprintf("%s[%d]", x.field, i), tokens)
+			if err != nil {
+				return err
+			}
+			if len(id.env) > 0 {
+				w.identity = id
+				return nil
+			}
+		}
+	}
 	return nil
 }
 
@@ -256,6 +293,12 @@ func (w *wish) sidecar() object {
 			value("AWS_WEB_IDENTITY_TOKEN_FILE", tokenMount+"/token"),
 			value("AWS_EC2_METADATA_DISABLED", "true"))
 		c["volumeMounts"] = append(c["volumeMounts"].([]any), object{"name": tokenVolume, "mountPath": tokenMount, "readOnly": true})
+	}
+	for _, v := range w.identity.env {
+		c["env"] = append(c["env"].([]any), v)
+	}
+	for _, m := range w.identity.mounts {
+		c["volumeMounts"] = append(c["volumeMounts"].([]any), m)
 	}
 	return c
 }

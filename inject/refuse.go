@@ -1,10 +1,8 @@
 package inject
 
 import (
-	"encoding/json"
 	"fmt"
 	"slices"
-	"strings"
 )
 
 // refuseSharing refuses pods whose containers would share with each other, or
@@ -88,76 +86,4 @@ func taken(port any) bool {
 	default:
 		return false
 	}
-}
-
-// keyVariables hold real credentials. A manifest that sets them would give the
-// program what this is here to keep from it.
-var keyVariables = []string{
-	"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_SECURITY_TOKEN",
-	"AWS_ACCESS_KEY", "AWS_SECRET_KEY", "AWS_BEARER_TOKEN_BEDROCK",
-}
-
-// roleVariables are what the webhook of EKS sets, for IRSA and for Pod Identity.
-var roleVariables = []string{
-	"AWS_ROLE_ARN", "AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_ROLE_SESSION_NAME",
-	"AWS_CONTAINER_CREDENTIALS_FULL_URI", "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
-}
-
-// takeAWS takes the pod's own AWS identity from a container, and refuses keys
-// that somebody wrote into the manifest.
-func takeAWS(c object, field string, tokens []string) error {
-	env, err := list(c, "env")
-	if err != nil {
-		return refuse(field+".env", "it is not a list of variables")
-	}
-	for i, v := range env {
-		if name, _ := v["name"].(string); slices.Contains(keyVariables, name) {
-			return refuse(fmt.Sprintf("%s.env[%d]", field, i), "%s gives the container a key of AWS; remove it, and let the sidecar sign", name)
-		}
-	}
-	if len(env) > 0 {
-		env = slices.DeleteFunc(env, func(v object) bool {
-			name, _ := v["name"].(string)
-			text, _ := v["value"].(string)
-			return slices.Contains(roleVariables, name) && !strings.HasPrefix(text, "http://127.0.0.1:") && !strings.HasPrefix(text, ShareDir+"/")
-		})
-		c["env"] = anyList(env)
-	}
-	mounts, err := list(c, "volumeMounts")
-	if err != nil {
-		return refuse(field+".volumeMounts", "it is not a list of mounts")
-	}
-	if len(mounts) > 0 {
-		c["volumeMounts"] = anyList(slices.DeleteFunc(mounts, func(m object) bool {
-			name, _ := m["name"].(string)
-			return slices.Contains(tokens, name)
-		}))
-	}
-	return nil
-}
-
-// awsTokenVolumes names the volumes that hold service account tokens for AWS.
-func awsTokenVolumes(volumes []object) []string {
-	var names []string
-	for _, v := range volumes {
-		name, _ := v["name"].(string)
-		text, err := json.Marshal(v["projected"])
-		if err != nil || name == tokenVolume {
-			continue
-		}
-		var projected struct {
-			Sources []struct {
-				ServiceAccountToken struct{ Audience string }
-			}
-		}
-		if json.Unmarshal(text, &projected) != nil {
-			continue // the API server will refuse it
-		}
-		for _, s := range projected.Sources {
-			if a := s.ServiceAccountToken.Audience; a == "sts.amazonaws.com" || a == "pods.eks.amazonaws.com" || strings.HasPrefix(a, "sts.") {
-				names = append(names, name)
-			}
-		}
-	}
-	return names
 }
