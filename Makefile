@@ -5,7 +5,8 @@
 # make bench      the figures of docs/performance.md, beside other proxies
 # make generate   the tables of awsapi
 # make dist       release binaries for all platforms, with checksums
-# make image      container image
+# make image      container image; BUILDER=docker, podman or buildah,
+#                 PLATFORM=linux/arm64, IMAGE=name:tag
 # make clean      what build and dist made; dist-clean also the tools
 
 SHELL := /bin/bash
@@ -84,8 +85,20 @@ dist: build
 	done; done
 	@cd dist && find . -maxdepth 1 -type f ! -name SHA256SUMS -printf '%P\n' | LC_ALL=C sort | xargs sha256sum > SHA256SUMS
 
+# docker if its daemon answers, else podman or buildah. These two have to be told
+# of the builder's platform, and that HEALTHCHECK is kept: OCI's format has none.
+BUILDER ?= $(shell docker version >/dev/null 2>&1 && echo docker || basename "$$(type -P podman buildah | head -n 1)")
+IMAGE ?= countersign:$(VERSION)
+PLATFORM ?= linux/$(shell go env GOHOSTARCH)
+REVISION ?= $(shell git rev-parse HEAD 2>/dev/null)
 image:
-	docker build --build-arg VERSION=$(VERSION) -t countersign:$(VERSION) .
+	@case '$(BUILDER)' in \
+	docker) build='docker build' ;; \
+	podman|buildah) build="$(BUILDER) build --format docker --build-arg BUILDPLATFORM=linux/$$(go env GOHOSTARCH)" ;; \
+	*) echo 'image: needs docker with a daemon that answers, podman or buildah' >&2; exit 1 ;; \
+	esac; \
+	DOCKER_BUILDKIT=1 $$build --platform $(PLATFORM) --build-arg VERSION=$(VERSION) --build-arg REVISION=$(REVISION) \
+		$(IMAGE_FLAGS) -t $(IMAGE) .
 
 clean:
 	rm -rf bin dist
