@@ -73,6 +73,9 @@ func (d *decoder) checkListeners(c *Config) {
 			d.problem(key, "%s is not loopback, and without TLS others could read the credentials that are handed out there; expected tls.cert_file and tls.key_file, or tls.plaintext: true where something in front provides TLS (metrics.listen is for scrapers)", quote(addr))
 		}
 	}
+	if c.ProxyAuth != AuthenticateNone && c.ProxyAuth != "" && open(c.Listen) && !c.TLS.Enabled() && !c.TLS.Plaintext && !d.wrong("tls") && !d.wrong("listen") {
+		d.problem("proxy_authentication", "listen is %s, which is not loopback, and without TLS others could read the secrets that clients send there; expected tls.cert_file and tls.key_file, or tls.plaintext: true where something in front provides TLS", quote(c.Listen))
+	}
 	if (c.TLS.CertFile == "") != (c.TLS.KeyFile == "") && !d.wrong("tls") {
 		key := "tls.key_file"
 		if c.TLS.CertFile == "" {

@@ -29,6 +29,7 @@ type Config struct {
 	Path string
 
 	Listen          string              `key:"listen"`
+	ProxyAuth       string              `key:"proxy_authentication"`
 	Endpoint        Endpoint            `key:"endpoint"`
 	Admin           Admin               `key:"admin"`
 	Metrics         Metrics             `key:"metrics"`
@@ -54,6 +55,13 @@ type Config struct {
 	roleOrder []string
 	files     []string
 }
+
+// Who sends client credentials in Proxy-Authorization.
+const (
+	AuthenticateNone    = "none"
+	AuthenticateTunnels = "tunnels" // whoever wants something else than an intercepted host, whose requests are signed
+	AuthenticateAll     = "all"
+)
 
 // Endpoint is the listener of AWS_ENDPOINT_URL mode.
 type Endpoint struct {

@@ -119,6 +119,7 @@ var equal = cmp.Options{cmp.AllowUnexported(Config{}), cmpopts.EquateEmpty()}
 func defaultConfig() *Config {
 	return &Config{
 		Listen:      "127.0.0.1:8800",
+		ProxyAuth:   "none",
 		Admin:       Admin{Listen: "127.0.0.1:8801"},
 		StateDir:    "/home/user/.countersign",
 		CA:          CA{Dir: "/home/user/.countersign/ca", RotateBefore: 720 * time.Hour},

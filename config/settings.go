@@ -73,6 +73,8 @@ const envPrefix = "COUNTERSIGN_"
 var settings = []Setting{
 	{Key: "listen", Type: "address", Default: "127.0.0.1:8800", check: checkAddress,
 		Doc: "Address of the proxy, for HTTPS_PROXY. An address that is not loopback needs identities or issuers."},
+	{Key: "proxy_authentication", Type: "none, tunnels or all", Default: "none", check: oneOf(AuthenticateNone, AuthenticateTunnels, AuthenticateAll), Required: true,
+		Doc: "Who sends client credentials in Proxy-Authorization; none: nobody; tunnels: whoever connects to hosts that are not intercepted; all: everybody."},
 	{Key: "endpoint.listen", Type: "address", check: checkAddress,
 		Doc: "Address for AWS_ENDPOINT_URL mode, for clients that cannot use a proxy; empty: none."},
 	{Key: "admin.listen", Type: "address", Default: "127.0.0.1:8801", check: checkAddress,
@@ -86,7 +88,7 @@ var settings = []Setting{
 	{Key: "tls.key_file", Type: "private file", path: secretPath,
 		Doc: "Its private key (PEM)."},
 	{Key: "tls.plaintext", Type: "boolean", Default: "false",
-		Doc: "Admin and endpoint listeners may be reached from elsewhere without TLS, because something in front of them provides it."},
+		Doc: "Admin and endpoint listeners, and a proxy listener with proxy_authentication, may be reached from elsewhere without TLS, because something in front of them provides it."},
 	{Key: "state_dir", Type: "directory", Default: "~/.countersign", path: anyPath, Required: true,
 		Doc: "Where CA and sealing key are kept; refused when others can read it or the group can write it."},
 	{Key: "ca.dir", Type: "directory", path: anyPath,

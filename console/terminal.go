@@ -12,6 +12,9 @@ import (
 // Terminal is what programs on a person's own machine need to use the proxy.
 type Terminal struct {
 	ProxyURL string
+	// ProxyFor is ProxyURL with the credentials in it, where the proxy asks for
+	// them; nil: it does not.
+	ProxyFor func(identity.Credentials) string
 	Bundle   string        // path of the trust bundle on this machine
 	CA       func() []byte // what to trust elsewhere, PEM; nil: not offered
 	Region   string
@@ -90,7 +93,11 @@ func (s *Server) showTerminal(w http.ResponseWriter, p *person, name string, cre
 	local := s.opt.Local && p.Issuer == ""
 	var vars []variable
 	if creds.AccessKeyID != "" {
-		vars = []variable{{"HTTPS_PROXY", t.ProxyURL}, {"NO_PROXY", t.NoProxy}}
+		proxy := t.ProxyURL
+		if t.ProxyFor != nil {
+			proxy = t.ProxyFor(creds)
+		}
+		vars = []variable{{"HTTPS_PROXY", proxy}, {"NO_PROXY", t.NoProxy}}
 		if local {
 			vars = append(vars, variable{"AWS_CA_BUNDLE", t.Bundle})
 		} else {

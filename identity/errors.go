@@ -14,6 +14,7 @@ const (
 	ReasonExpired         Reason = "expired"
 	ReasonRevoked         Reason = "revoked"
 	ReasonUnavailable     Reason = "unavailable" // the revocations cannot be read
+	ReasonPassword        Reason = "password"    // not the secret of the key; only Authenticate says this
 )
 
 // Error says why credentials were not accepted. Its message is for the person

@@ -1,6 +1,7 @@
 package identity
 
-// Reasons lists every reason, for those who register metrics.
+// Reasons lists every reason of Lookup, for those who register metrics.
+// Authenticate has ReasonPassword beside them.
 func Reasons() []Reason {
 	return []Reason{
 		ReasonUnknownKey, ReasonRealKey, ReasonTokenMissing, ReasonTokenUnexpected,

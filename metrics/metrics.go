@@ -22,6 +22,7 @@ type Options struct {
 	Roles            []string // configured names; see SetRoles for a reload
 	Services         []string // of the AWS tables
 	SignatureReasons []string // why a signature was refused
+	DoorReasons      []string // why Proxy-Authorization was refused
 	PolicyReasons    []string // why a policy decided as it did
 	STSResults       []string // outcomes of a call to STS; default DefaultSTSResults
 
@@ -65,6 +66,7 @@ type Metrics struct {
 	roles            atomic.Pointer[set]
 	services         set
 	signatureReasons set
+	doorReasons      set
 	policyReasons    set
 	stsResults       set
 
@@ -76,6 +78,7 @@ type Metrics struct {
 	inFlight      prometheus.Gauge
 
 	signatureFailures *prometheus.CounterVec
+	doorFailures      *prometheus.CounterVec
 	policyDecisions   *prometheus.CounterVec
 
 	stsRequests   *prometheus.CounterVec
@@ -149,6 +152,7 @@ func New(o Options) *Metrics {
 		registry:         prometheus.NewRegistry(),
 		services:         newSet(o.Services),
 		signatureReasons: newSet(o.SignatureReasons),
+		doorReasons:      newSet(o.DoorReasons),
 		policyReasons:    newSet(o.PolicyReasons),
 		stsResults:       newSet(o.STSResults),
 
@@ -160,6 +164,7 @@ func New(o Options) *Metrics {
 		inFlight:      gauge("requests_in_flight", "Requests being served now."),
 
 		signatureFailures: counter("signature_failures_total", "Requests refused for their signature, by reason.", "reason"),
+		doorFailures:      counter("proxy_authentication_failures_total", "Attempts to authenticate at the proxy listener that failed, by reason.", "reason"),
 		policyDecisions:   counter("policy_decisions_total", "Decisions of the policies, by role, decision and reason.", "role", "decision", "reason"),
 
 		stsRequests: counter("sts_requests_total", "Calls that the proxy made to AWS STS, by role and result.", "role", "result"),
@@ -189,7 +194,7 @@ func New(o Options) *Metrics {
 	build.WithLabelValues(o.Version, o.Revision, runtime.Version()).Set(1)
 	m.registry.MustRegister(
 		m.requests, m.duration, m.overhead, m.requestBytes, m.responseBytes, m.inFlight,
-		m.signatureFailures, m.policyDecisions, m.stsRequests, m.stsDuration, m.sessionExpiry,
+		m.signatureFailures, m.doorFailures, m.policyDecisions, m.stsRequests, m.stsDuration, m.sessionExpiry,
 		m.certificates, m.caExpiry, m.tunnelsOpened,
 		m.panics, m.reloads, m.reloadSuccess, m.reloadTime, build,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
@@ -200,6 +205,9 @@ func New(o Options) *Metrics {
 	// Series that alerts compare must be there before the first event.
 	for _, r := range o.SignatureReasons {
 		m.signatureFailures.WithLabelValues(r)
+	}
+	for _, r := range o.DoorReasons {
+		m.doorFailures.WithLabelValues(r)
 	}
 	for _, r := range []string{"success", "failure"} {
 		m.reloads.WithLabelValues(r)
@@ -335,6 +343,12 @@ func (m *Metrics) RequestStarted() (done func()) {
 // SignatureFailure counts a request that was refused for its signature.
 func (m *Metrics) SignatureFailure(reason string) {
 	m.signatureFailures.WithLabelValues(m.signatureReasons.of(reason)).Inc()
+}
+
+// ProxyAuthenticationFailure counts a Proxy-Authorization that was missing or
+// not accepted.
+func (m *Metrics) ProxyAuthenticationFailure(reason string) {
+	m.doorFailures.WithLabelValues(m.doorReasons.of(reason)).Inc()
 }
 
 // PolicyDecision counts what the policies of a role said: decision is allow,

@@ -20,8 +20,8 @@ func options() Options {
 	return Options{
 		Roles: []string{"deploy", "read"}, Services: []string{"s3", "sts"},
 		SignatureReasons: []string{"wrong signature", "expired"}, PolicyReasons: []string{"allowed", "implicit deny"},
-		STSResults: []string{"ok", "denied"},
-		Version:    "v1.2.3", Revision: "abc",
+		DoorReasons: []string{"missing", "password"}, STSResults: []string{"ok", "denied"},
+		Version: "v1.2.3", Revision: "abc",
 		AuditFailing: func() bool { return true },
 		AuditCounts:  func() (written, lost, failures uint64) { return 7, 1, 2 },
 		Connections:  func() Connections { return Connections{Open: 3, Tunnels: 1, TunnelIn: 5, TunnelOut: 6} },
@@ -34,6 +34,7 @@ func use(m *Metrics, text string, n int) {
 	m.RequestDone(Request{Role: text, Service: text, Decision: text, Status: n, Duration: time.Duration(n), Overhead: time.Duration(n), RequestBytes: int64(n), ResponseBytes: int64(n)})
 	done()
 	m.SignatureFailure(text)
+	m.ProxyAuthenticationFailure(text)
 	m.PolicyDecision(text, text, text)
 	m.STSRequest(text, text, time.Duration(n))
 	m.RoleSessionExpiry(text, time.Unix(int64(n), 0))
@@ -80,7 +81,7 @@ func TestNames(t *testing.T) {
 		"countersign_certificates_issued_total", "countersign_config_last_reload_success_timestamp_seconds",
 		"countersign_config_last_reload_successful", "countersign_config_reloads_total", "countersign_connections",
 		"countersign_overhead_seconds", "countersign_panics_total", "countersign_policy_decisions_total",
-		"countersign_request_bytes_total", "countersign_request_duration_seconds", "countersign_requests_in_flight",
+		"countersign_proxy_authentication_failures_total", "countersign_request_bytes_total", "countersign_request_duration_seconds", "countersign_requests_in_flight",
 		"countersign_requests_total", "countersign_response_bytes_total", "countersign_role_session_expiry_timestamp_seconds",
 		"countersign_signature_failures_total", "countersign_sts_request_duration_seconds", "countersign_sts_requests_total",
 		"countersign_tunnel_bytes_total", "countersign_tunnels", "countersign_tunnels_total",
@@ -97,6 +98,7 @@ func TestValues(t *testing.T) {
 	m.RequestDone(Request{Decision: "deny", Status: 403, Overhead: -time.Second, RequestBytes: -1})
 	m.RequestDone(Request{Role: "gone", Service: "evil", Decision: "report"})
 	m.SignatureFailure("expired")
+	m.ProxyAuthenticationFailure("password")
 	m.PolicyDecision("read", "deny", "implicit deny")
 	m.STSRequest("deploy", "ok", 80*time.Millisecond)
 	m.RoleSessionExpiry("deploy", time.Unix(1700000000, 0))
@@ -136,6 +138,10 @@ countersign_connections 3
 # HELP countersign_policy_decisions_total Decisions of the policies, by role, decision and reason.
 # TYPE countersign_policy_decisions_total counter
 countersign_policy_decisions_total{decision="deny",reason="implicit deny",role="read"} 1
+# HELP countersign_proxy_authentication_failures_total Attempts to authenticate at the proxy listener that failed, by reason.
+# TYPE countersign_proxy_authentication_failures_total counter
+countersign_proxy_authentication_failures_total{reason="missing"} 0
+countersign_proxy_authentication_failures_total{reason="password"} 1
 # HELP countersign_request_bytes_total Body bytes received from clients.
 # TYPE countersign_request_bytes_total counter
 countersign_request_bytes_total{role="deploy"} 10

@@ -24,10 +24,10 @@ import (
 type connect struct {
 	target  target
 	client  string
-	user    string
+	caller  Caller
+	route   Route
 	started time.Time
 	h2      bool
-	code    string // Route.Code
 	cert    *tls.Certificate
 	tunnel  *tunnel
 	conn    *connectConn // set by Hijack
@@ -37,8 +37,8 @@ type connect struct {
 // event is an Event about c.
 func (c *connect) event(kind Kind, code, reason string) Event {
 	return Event{
-		Kind: kind, Code: code, Reason: reason, Route: c.code,
-		Client: c.client, User: c.user, Host: c.target.host, Port: c.target.port,
+		Kind: kind, Code: code, Reason: reason, Route: c.route.Code,
+		Client: c.client, User: c.caller.Name, Key: c.caller.Key, Host: c.target.host, Port: c.target.port,
 		Method: http.MethodConnect, Duration: time.Since(c.started),
 	}
 }
@@ -162,18 +162,6 @@ func (w *connectWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 func (s *Server) admit(_ string, ctx *goproxy.ProxyCtx) (*goproxy.ConnectAction, string) {
 	r := ctx.Req
 	c := r.Context().Value(keyConnect).(*connect)
-	if s.opt.Authenticate != nil {
-		user, password, ok := proxyCredentials(r.Header)
-		if !ok {
-			return s.refuseConnect(ctx, http.StatusProxyAuthRequired, CodeAuthentication,
-				"this proxy asks for a user name and password: write them in HTTPS_PROXY, as http://user:password@host:port", nil)
-		}
-		if err := s.opt.Authenticate(user, password); err != nil {
-			return s.refuseConnect(ctx, http.StatusProxyAuthRequired, CodeAuthentication,
-				"the user name or password in HTTPS_PROXY is not accepted by this proxy", err)
-		}
-		c.user = user
-	}
 	t, err := parseAuthority(r.RequestURI, 0)
 	if err != nil {
 		return s.refuseConnect(ctx, http.StatusBadRequest, CodeBadTarget,
@@ -186,7 +174,27 @@ func (s *Server) admit(_ string, ctx *goproxy.ProxyCtx) (*goproxy.ConnectAction,
 	if s.draining.Load() {
 		return s.refuseConnect(ctx, http.StatusServiceUnavailable, CodeDraining, "the proxy is shutting down: try again at another one", nil)
 	}
+	c.route = s.opt.Route(t.host, t.port)
+	if c.caller, err = s.authenticate(r.Header, c.route); err != nil {
+		return s.refuseConnect(ctx, http.StatusProxyAuthRequired, CodeAuthentication, err.Error(), nil)
+	}
 	return nil, ""
+}
+
+// authenticate asks who is at the door. A refused caller has a key at most.
+func (s *Server) authenticate(h http.Header, route Route) (Caller, error) {
+	if s.opt.Authenticate == nil {
+		return Caller{}, nil
+	}
+	a := Attempt{Route: route, Sent: len(h["Proxy-Authorization"]) > 0}
+	if user, password, ok := proxyCredentials(h); ok {
+		a.User, a.Password = user, password
+	}
+	caller, err := s.opt.Authenticate(a)
+	if err != nil {
+		caller.Name = ""
+	}
+	return caller, err
 }
 
 // proxyCredentials reads Basic credentials from the one Proxy-Authorization.
@@ -209,8 +217,7 @@ func proxyCredentials(h http.Header) (user, password string, ok bool) {
 // route is goproxy's second condition: what becomes of the connection.
 func (s *Server) route(host string, ctx *goproxy.ProxyCtx) (*goproxy.ConnectAction, string) {
 	c := ctx.Req.Context().Value(keyConnect).(*connect)
-	route := s.opt.Route(c.target.host, c.target.port)
-	c.code = route.Code
+	route := c.route
 	switch route.Action {
 	case Intercept:
 		cert, err := s.opt.Certificate(c.target.host)
@@ -306,15 +313,20 @@ func (s *Server) refusePlain(r *http.Request, _ *goproxy.ProxyCtx) (*http.Reques
 		// Above all instance metadata, which libraries ask for through the proxy.
 		reason = fmt.Sprintf("%s is reached from the client's own machine, not through this proxy: write NO_PROXY=%[1]s", r.URL.Hostname())
 	}
+	status, code := http.StatusForbidden, CodePlainHTTP
+	caller, err := s.authenticate(r.Header, Route{})
+	if err != nil {
+		status, code, reason = http.StatusProxyAuthRequired, CodeAuthentication, err.Error()
+	}
 	e := Event{
-		Kind: KindPlain, Code: CodePlainHTTP, Reason: reason, Client: r.RemoteAddr,
-		Method: r.Method, Status: http.StatusForbidden,
+		Kind: KindPlain, Code: code, Reason: reason, Client: r.RemoteAddr, User: caller.Name, Key: caller.Key,
+		Method: r.Method, Status: status,
 	}
 	if t, err := parseAuthority(r.URL.Host, 80); err == nil {
 		e.Host, e.Port = t.host, t.port
 	}
 	s.record(e)
-	resp := s.response(r, http.StatusForbidden, reason)
+	resp := s.response(r, status, reason)
 	resp.Header.Set("Connection", "close") // goproxy copies the header, not Close
 	return r, resp
 }

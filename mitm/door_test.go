@@ -2,6 +2,7 @@ package mitm
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"crypto/subtle"
 	"crypto/tls"
@@ -10,6 +11,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -120,46 +122,99 @@ func TestConnectWithContent(t *testing.T) {
 	}
 }
 
+// asksForAnn lets ann in, and anybody to a route called "open".
+func asksForAnn(a Attempt) (Caller, error) {
+	switch {
+	case a.Route.Code == "open":
+		return Caller{}, nil
+	case !a.Sent:
+		return Caller{}, errors.New("say who you are\nin HTTPS_PROXY")
+	case a.User == "ann" && subtle.ConstantTimeCompare([]byte(a.Password), []byte("s3cret:x")) == 1:
+		return Caller{Name: "Ann", Key: "ann"}, nil
+	}
+	return Caller{Name: "never shown", Key: a.User}, errors.New("not accepted")
+}
+
 func TestProxyAuthorization(t *testing.T) {
 	p := startProxy(t, Options{
-		Authenticate: func(user, password string) error {
-			if user == "ann" && subtle.ConstantTimeCompare([]byte(password), []byte("s3cret:x")) == 1 {
-				return nil
+		Authenticate: asksForAnn,
+		Route: func(host string, _ int) Route {
+			if host == "open.example" {
+				return Route{Code: "open"}
 			}
-			return errors.New("no such user")
+			return Route{Code: "routed"}
 		},
-		Route: func(string, int) Route { return Route{Code: "routed"} },
 	})
 	for name, test := range map[string]struct {
-		headers string
-		status  string
-		code    string
-		user    string
+		headers           string
+		status            string
+		code, reason      string
+		user, key, target string
 	}{
-		"right":           {"Proxy-Authorization: Basic YW5uOnMzY3JldDp4\r\n", "403", "routed", "ann"},
-		"scheme in lower": {"Proxy-Authorization: basic YW5uOnMzY3JldDp4\r\n", "403", "routed", "ann"},
-		"missing":         {"", "407", CodeAuthentication, ""},
+		"right":               {"Proxy-Authorization: Basic YW5uOnMzY3JldDp4\r\n", "403", "routed", "no", "Ann", "ann", ""},
+		"scheme in lower":     {"Proxy-Authorization: basic YW5uOnMzY3JldDp4\r\n", "403", "routed", "no", "Ann", "ann", ""},
+		"missing":             {"", "407", CodeAuthentication, "say who you are\nin HTTPS_PROXY", "", "", ""},
+		"missing, not needed": {"", "403", "open", "no", "", "", "open.example:443"},
 		"in the wrong header": {"Authorization: Basic YW5uOnMzY3JldDp4\r\n",
-			"407", CodeAuthentication, ""},
-		"wrong password": {"Proxy-Authorization: Basic YW5uOndyb25n\r\n", "407", CodeAuthentication, ""},
+			"407", CodeAuthentication, "say who you are\nin HTTPS_PROXY", "", "", ""},
+		"wrong password": {"Proxy-Authorization: Basic YW5uOndyb25n\r\n", "407", CodeAuthentication, "not accepted", "", "ann", ""},
 		"twice": {"Proxy-Authorization: Basic YW5uOnMzY3JldDp4\r\nProxy-Authorization: Basic YW5uOnMzY3JldDp4\r\n",
-			"407", CodeAuthentication, ""},
-		"another scheme": {"Proxy-Authorization: Bearer YW5uOnMzY3JldDp4\r\n", "407", CodeAuthentication, ""},
-		"not base64":     {"Proxy-Authorization: Basic !!\r\n", "407", CodeAuthentication, ""},
-		"no colon":       {"Proxy-Authorization: Basic YW5u\r\n", "407", CodeAuthentication, ""},
+			"407", CodeAuthentication, "not accepted", "", "", ""},
+		"another scheme": {"Proxy-Authorization: Bearer YW5uOnMzY3JldDp4\r\n", "407", CodeAuthentication, "not accepted", "", "", ""},
+		"not base64":     {"Proxy-Authorization: Basic !!\r\n", "407", CodeAuthentication, "not accepted", "", "", ""},
+		"no colon":       {"Proxy-Authorization: Basic YW5u\r\n", "407", CodeAuthentication, "not accepted", "", "", ""},
 	} {
-		t.Run(name, func(t *testing.T) {
-			got := p.raw("CONNECT host.example:443 HTTP/1.1\r\nHost: host.example\r\n" + test.headers + "\r\n")
-			if !strings.HasPrefix(got, "HTTP/1.1 "+test.status+" ") {
-				t.Errorf("got %q", got)
-			}
-			if asks := strings.Contains(got, "\r\nProxy-Authenticate: Basic realm="); asks != (test.status == "407") {
-				t.Errorf("Proxy-Authenticate present: %v", asks)
-			}
-			if e := p.event(); e.Code != test.code || e.User != test.user {
-				t.Errorf("event %+v", e)
-			}
-		})
+		for _, way := range []string{"CONNECT", "GET"} {
+			t.Run(name+"/"+way, func(t *testing.T) {
+				target, url, want := cmp.Or(test.target, "host.example:443"), "", Event{
+					Kind: KindReject, Code: test.code, Reason: test.reason, Route: "routed", Method: way, Port: 443, User: test.user, Key: test.key,
+				}
+				want.Status, _ = strconv.Atoi(test.status)
+				want.Host, _, _ = strings.Cut(target, ":")
+				if test.target != "" {
+					want.Route = "open"
+				}
+				if test.reason == "no" {
+					want.Reason = "this proxy does not connect to " + want.Host
+				}
+				url = target
+				if way == "GET" {
+					if test.target != "" {
+						t.Skip("a request with an absolute URL has no route")
+					}
+					url, want.Kind, want.Route, want.Port = "http://host.example/", KindPlain, "", 80
+					if test.status == "403" {
+						want.Code, want.Reason = CodePlainHTTP, "this proxy handles https:// only, by CONNECT: use https:// in the URL that is requested"
+					}
+				}
+				got := p.raw(way + " " + url + " HTTP/1.1\r\nHost: host.example\r\n" + test.headers + "\r\n")
+				if !strings.HasPrefix(got, "HTTP/1.1 "+test.status+" ") || test.status == "407" && !strings.Contains(got, "\r\n\r\n"+test.reason+"\n") {
+					t.Errorf("got %q", got)
+				}
+				if asks := strings.Contains(got, "\r\nProxy-Authenticate: Basic realm="); asks != (test.status == "407") {
+					t.Errorf("Proxy-Authenticate present: %v", asks)
+				}
+				p.wantEvent(want)
+			})
+		}
+	}
+	if text := fmt.Sprintf("%v %+v %#v", Attempt{User: "ann", Password: "s3cret"}, Attempt{Password: "s3cret"}, Attempt{Password: "s3cret"}); strings.Contains(text, "s3cret") {
+		t.Errorf("an attempt prints its password: %s", text)
+	}
+}
+
+// Who authenticated at the door is named by what becomes of the connection.
+func TestTunnelNamesWhoOpenedIt(t *testing.T) {
+	echo := listen(t, func(c net.Conn) { io.Copy(c, c) })
+	p := startProxy(t, Options{Authenticate: asksForAnn, Route: tunnelRoute})
+	c := p.dial()
+	fmt.Fprintf(c, "CONNECT %s HTTP/1.1\r\nHost: x\r\nProxy-Authorization: Basic YW5uOnMzY3JldDp4\r\n\r\nhello", echo)
+	c.CloseWrite()
+	if got := readAll(t, c); !strings.HasSuffix(got, "\r\n\r\nhello") {
+		t.Errorf("got %q", got)
+	}
+	if e := p.event(); e.Kind != KindTunnel || e.User != "Ann" || e.Key != "ann" {
+		t.Errorf("event %+v", e)
 	}
 }
 

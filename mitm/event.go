@@ -69,7 +69,8 @@ type Event struct {
 	Reason string // for people
 	Route  string // Route.Code, once there was a decision
 	Client string // the client's address and port
-	User   string // the user of Proxy-Authorization, once checked
+	User   string // Caller.Name, once Proxy-Authorization was checked
+	Key    string // Caller.Key
 	Host   string // host of the CONNECT (or of the URL, for KindPlain), canonical; may be empty
 	Port   int
 	Method string // "CONNECT", or the request's

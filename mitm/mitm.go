@@ -82,6 +82,29 @@ type Route struct {
 	H2 bool
 }
 
+// Attempt is what a client shows at the door.
+type Attempt struct {
+	// Route is the decision about the CONNECT; the zero value for a request with
+	// an absolute URL, which is refused in any case.
+	Route Route
+	// Sent: there is a Proxy-Authorization. User and Password are what it holds,
+	// empty unless it is a single one, Basic (RFC 7617), and can be read.
+	Sent           bool
+	User, Password string
+}
+
+// String leaves the password out.
+func (a Attempt) String() string { return fmt.Sprintf("attempt of %q", a.User) }
+
+// GoString keeps %#v from printing the password.
+func (a Attempt) GoString() string { return a.String() }
+
+// Caller is who has authenticated at the door. The zero value is nobody in particular.
+type Caller struct {
+	Name string // for Event.User
+	Key  string // by which key; for Event.Key. It is taken over from a refusal too
+}
+
 // Options is what a Server is made of. Route, Handler and Certificate are
 // required; the zero value of everything else is the default said with it.
 // All functions are called from many goroutines at once.
@@ -101,10 +124,12 @@ type Options struct {
 	// every intercepted CONNECT, so it should remember what it made.
 	Certificate func(host string) (*tls.Certificate, error)
 
-	// Authenticate checks Proxy-Authorization (Basic only) of every CONNECT.
+	// Authenticate says who is at the door. It is asked about every CONNECT that
+	// can be read, and about every request with an absolute URL. An error
+	// refuses with 407; its text is the answer, so it must hold no secret.
 	// Comparing in constant time is its duty. Nil: anybody who can reach the
 	// listener may use it.
-	Authenticate func(user, password string) error
+	Authenticate func(Attempt) (Caller, error)
 
 	// Record receives what no request of an intercepted host could tell; see
 	// Event. It must not block for long. Nil: nothing is recorded.

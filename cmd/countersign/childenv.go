@@ -3,6 +3,7 @@ package main
 import (
 	"net"
 	"net/netip"
+	"net/url"
 	"path/filepath"
 	"regexp"
 	"runtime"
@@ -160,7 +161,13 @@ func coversAWS(entry string) bool {
 // in place of those that it gave for the same properties: else they would grow
 // with every `env` that a shell takes up.
 func javaOptions(existing, store, proxyURL string, noProxy []string) string {
-	host, port, _ := net.SplitHostPort(strings.TrimPrefix(strings.TrimPrefix(proxyURL, "http://"), "https://"))
+	var host, port string
+	// Java prints these options when it starts, so the proxy's password must not
+	// be among them. Without the address of a proxy there, the SDK takes the
+	// whole of it from HTTPS_PROXY.
+	if u, err := url.Parse(proxyURL); err == nil && u.User == nil {
+		host, port = u.Hostname(), u.Port()
+	}
 	ours := []struct{ name, value string }{
 		{"javax.net.ssl.trustStore", quoteOption(store)},
 		{"javax.net.ssl.trustStorePassword", ca.StorePassword},
@@ -184,7 +191,9 @@ func javaOptions(existing, store, proxyURL string, noProxy []string) string {
 	}
 	ours[len(ours)-1].value = javaExceptions(noProxy, exceptions)
 	for _, o := range ours {
-		out = append(out, "-D"+o.name+"="+o.value)
+		if o.value != "" || host != "" {
+			out = append(out, "-D"+o.name+"="+o.value)
+		}
 	}
 	return strings.Join(out, " ")
 }

@@ -148,6 +148,10 @@ func TestJavaOptions(t *testing.T) {
 			}
 		})
 	}
+	const secret = "-Djavax.net.ssl.trustStore=/s/b.jks -Djavax.net.ssl.trustStorePassword=changeit -Djavax.net.ssl.trustStoreType=JKS -Dhttp.nonProxyHosts=localhost"
+	if got := javaOptions("-Dhttps.proxyHost=other", "/s/b.jks", "https://CSIGAAAAAAAAAAAAAAAA:secret@proxy.example.com:1", []string{"localhost"}); got != secret {
+		t.Errorf("with credentials in the proxy's URL: %s", got)
+	}
 	if got := javaOptions("", "/a b/c.jks", "https://proxy.example.com:1", nil); !strings.HasPrefix(got, `-Djavax.net.ssl.trustStore="/a b/c.jks" `) {
 		t.Errorf("a path with a space is taken apart: %s", got)
 	}

@@ -463,7 +463,12 @@ func (p *proxy) newConsoleServer(cfg *config.Config, address string) (*console.S
 			}
 			return state
 		},
-		Terminal: console.Terminal{ProxyURL: proxyURL(cfg), NoProxy: strings.Join(noProxy, ","), Region: cfg.Source.Region,
+		Terminal: console.Terminal{ProxyURL: proxyURL(cfg),
+			ProxyFor: func(c identity.Credentials) string {
+				now := p.engine.Load().cfg
+				return withCredentials(now, proxyURL(now), c)
+			},
+			NoProxy: strings.Join(noProxy, ","), Region: cfg.Source.Region,
 			Bundle: p.trust.Bundle, CA: func() []byte { return p.authority.Load().RootPEM() }},
 	}
 	if cfg.Path != "" {

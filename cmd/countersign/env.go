@@ -109,6 +109,7 @@ func (a *app) clientSettings(role string, renew bool) (settings, *config.Config,
 	if s.Credentials, granted, err = a.mint(cfg, role, envLifetime); err != nil {
 		return settings{}, nil, err
 	}
+	s.ProxyURL = withCredentials(cfg, s.ProxyURL, s.Credentials)
 	if renew {
 		if cfg.Admin.Listen == "" || !config.LoopbackAddress(cfg.Admin.Listen) || a.identity != localIdentity {
 			return settings{}, nil, errors.New("--renew is for the identity \"local\" and needs admin.listen on a loopback address, where the proxy hands out credentials")

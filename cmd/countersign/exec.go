@@ -126,9 +126,10 @@ func (a *app) exec(ctx context.Context, opt execOptions, args []string) error {
 	if err != nil {
 		return err
 	}
+	credentials := identity.Credentials{AccessKeyID: pair.AccessKeyID, SecretAccessKey: pair.SecretAccessKey}
 	s := settings{
-		ProxyURL:    "http://" + l.Addr().String(),
-		Credentials: identity.Credentials{AccessKeyID: pair.AccessKeyID, SecretAccessKey: pair.SecretAccessKey},
+		ProxyURL:    withCredentials(cfg, "http://"+l.Addr().String(), credentials),
+		Credentials: credentials,
 		Region:      a.region(ctx, cfg),
 		Trust:       trust,
 	}

@@ -106,7 +106,7 @@ func newProxy(ctx context.Context, cfg *config.Config, g grants, opt proxyOption
 	v, revision := buildVersion()
 	p.metrics = metrics.New(metrics.Options{
 		Roles: g.order, Services: awsapi.Services(),
-		SignatureReasons: signatureReasons(), PolicyReasons: policyReasons(), STSResults: stsResults(),
+		SignatureReasons: signatureReasons(), DoorReasons: doorReasons(), PolicyReasons: policyReasons(), STSResults: stsResults(),
 		Version: v, Revision: revision,
 		AuditFailing: func() bool { return p.audit.Ready() != nil },
 		AuditCounts: func() (uint64, uint64, uint64) {
@@ -134,6 +134,8 @@ func newProxy(ctx context.Context, cfg *config.Config, g grants, opt proxyOption
 		Certificate: func(host string) (*tls.Certificate, error) {
 			return p.authority.Load().Certificate(host)
 		},
+		Authenticate: p.authenticate,
+
 		Record:   func(ev mitm.Event) { p.recordEvent(ev, audit.NewRequestID()) },
 		Refuse:   p.refuseRequest,
 		Proxy:    tunnelProxy(cfg.Upstream.Proxy),
@@ -314,7 +316,7 @@ func (p *proxy) observeSTS(e rolesession.Event) {
 func (p *proxy) recordEvent(ev mitm.Event, requestID string) {
 	e := audit.Entry{
 		Time: ev.Time.Add(-ev.Duration), RequestID: requestID, Client: ev.Client, Method: ev.Method, Host: ev.Host,
-		Status: ev.Status, Reason: ev.Code, Decision: audit.Deny, Duration: ev.Duration, Identity: ev.User,
+		Status: ev.Status, Reason: ev.Code, Decision: audit.Deny, Duration: ev.Duration, Identity: ev.User, AccessKeyID: ev.Key,
 		RequestBytes: ev.Sent, ResponseBytes: ev.Received,
 	}
 	if ev.Port != 0 && ev.Port != 443 {

@@ -290,7 +290,7 @@ func (a *app) announce(p *proxy, trust trustFiles) error {
 	if err != nil {
 		return err
 	}
-	s := settings{ProxyURL: proxyURL(e.cfg), Credentials: creds, Trust: trust}
+	s := settings{ProxyURL: withCredentials(e.cfg, proxyURL(e.cfg), creds), Credentials: creds, Trust: trust}
 	fmt.Fprintf(a.stderr, "countersign is ready.\n\n  proxy      %s\n  CA         %s\n", p.addresses.proxy, trust.Bundle)
 	if p.addresses.admin != "" {
 		fmt.Fprintf(a.stderr, "  metrics    http://%s/metrics\n", p.addresses.admin)
