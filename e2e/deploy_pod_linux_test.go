@@ -64,6 +64,7 @@ type container struct {
 			} `yaml:"fieldRef"`
 		} `yaml:"valueFrom"`
 	}
+	EnvFrom         []any `yaml:"envFrom"`
 	SecurityContext struct {
 		RunAsUser uint32 `yaml:"runAsUser"`
 	} `yaml:"securityContext"`
@@ -84,9 +85,21 @@ var fieldValues = map[string]string{"metadata.namespace": "shop", "spec.serviceA
 
 var reference = regexp.MustCompile(`\$\(([A-Z_]+)\)`)
 
-// environment is what Kubernetes makes of a container's env.
-func (c container) environment() (env []string) {
+// environment is what Kubernetes makes of a container's env and envFrom, where
+// the latter are a secret's values.
+func (c container) environment(secret []string) (env []string) {
 	known := map[string]string{"KUBERNETES_SERVICE_HOST": "10.0.0.1"}
+	defer func() {
+		if len(c.EnvFrom) == 0 {
+			return
+		}
+		for _, entry := range secret {
+			name, _, _ := strings.Cut(entry, "=")
+			if _, set := known[name]; !set { // what is under env wins
+				env = append(env, entry)
+			}
+		}
+	}()
 	for _, v := range c.Env {
 		value := v.Value
 		if path := v.ValueFrom.FieldRef.FieldPath; path != "" {
@@ -100,7 +113,7 @@ func (c container) environment() (env []string) {
 }
 
 // command lays out a container's root and returns what would run in it.
-func (c container) command(t *testing.T, volumes map[string]string, binary string, argv ...string) *exec.Cmd {
+func (c container) command(t *testing.T, volumes map[string]string, secret []string, binary string, argv ...string) *exec.Cmd {
 	t.Helper()
 	root := filepath.Join(volumes[""], c.Name)
 	for _, dir := range []string{"bin", "etc/ssl/certs", "tmp"} {
@@ -142,7 +155,7 @@ func (c container) command(t *testing.T, volumes map[string]string, binary strin
 	}
 	command := exec.Command("/bin/program", argv...)
 	command.Dir = "/"
-	command.Env = append(c.environment(), "HOME=/var/lib/countersign") // as the image sets it
+	command.Env = append(c.environment(secret), "HOME=/var/lib/countersign") // as the image sets it
 	command.SysProcAttr = &syscall.SysProcAttr{
 		Chroot: root, Credential: &syscall.Credential{Uid: user, Gid: user, Groups: []uint32{}}, Pdeathsig: syscall.SIGKILL,
 	}
@@ -170,6 +183,7 @@ spec:
     - name: app
       image: app
       env: [{name: AWS_REGION, value: ` + region + `}]
+      envFrom: [{secretRef: {name: with-keys}}]
 `)
 	manifest, err := inject.Output()
 	if err != nil {
@@ -216,11 +230,11 @@ spec:
 		}
 	}
 
-	if output, err := prepare.command(t, volumes, program, prepare.Args...).CombinedOutput(); err != nil {
+	if output, err := prepare.command(t, volumes, nil, program, prepare.Args...).CombinedOutput(); err != nil {
 		t.Fatalf("%s: %v\n%s", prepare.Name, err, output)
 	}
 
-	serve := sidecar.command(t, volumes, program, sidecar.Args...)
+	serve := sidecar.command(t, volumes, nil, program, sidecar.Args...)
 	// Its AWS identity, and where AWS is here.
 	ca, err := os.ReadFile(thePKI(t).rootFile)
 	if err != nil {
@@ -259,7 +273,7 @@ spec:
 	}
 
 	mark := u.mark(t)
-	client := app.command(t, volumes, sdkClient)
+	client := app.command(t, volumes, keyEnvironment(u), sdkClient)
 	output, err := client.CombinedOutput()
 	if err != nil {
 		t.Fatalf("the app: %v\n%s\nthe sidecar:\n%s", err, output, said.String())

@@ -11,8 +11,12 @@ import (
 // program what this is here to keep from it.
 var keyVariables = []string{
 	"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_SECURITY_TOKEN",
-	"AWS_ACCESS_KEY", "AWS_SECRET_KEY", "AWS_BEARER_TOKEN_BEDROCK",
+	"AWS_ACCESS_KEY", "AWS_SECRET_KEY", bearerToken,
 }
+
+// bearerToken is taken by botocore even when it is empty. A call that carries one
+// has no signature, so the sidecar does not let it pass.
+const bearerToken = "AWS_BEARER_TOKEN_BEDROCK"
 
 // roleVariables are what the webhook of EKS sets, for IRSA and for Pod Identity.
 var roleVariables = []string{
@@ -86,6 +90,9 @@ func takeAWS(c object, field string, tokens []string) error {
 	}
 	if len(from) > 0 {
 		for _, name := range keyVariables {
+			if name == bearerToken {
+				continue
+			}
 			env = put(env, object{"name": name, "value": ""}, false)
 		}
 	}

@@ -220,6 +220,9 @@ func newInjectPrepare(a *app) *cobra.Command {
 	return c
 }
 
+// sidecarAuthority is how long the CA of a sidecar lasts: longer than any pod.
+const sidecarAuthority = 10 * ca.DefaultLifetime
+
 // prepare lays out what the containers beside a sidecar need.
 func (a *app) prepare(dir, role string) error {
 	cfg, err := a.load()
@@ -238,7 +241,16 @@ func (a *app) prepare(dir, role string) error {
 	if err != nil {
 		return err
 	}
-	authority, err := openAuthority(cfg)
+	folder, err := authorityDir(cfg)
+	if err != nil {
+		return err
+	}
+	// Programs read their bundle once, so this CA is not renewed while the pod
+	// lives. It need not be: it is trusted within the pod alone, and its key is in
+	// the pod's memory and ends with it.
+	opt := authorityOptions(cfg)
+	opt.Lifetime = sidecarAuthority
+	authority, err := ca.Open(folder, opt)
 	if err != nil {
 		return err
 	}
