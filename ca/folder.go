@@ -50,8 +50,8 @@ func readPrivate(dir string) ([]byte, error) {
 		return nil, &Error{Reason: Damaged, Path: path, What: "it is not a file", Mend: "move it away"}
 	}
 	if what := exposure(info, fileForbidden); what != "" {
-		return nil, &Error{Reason: Exposed, Path: path, What: what,
-			Mend: "if nobody else has read it: chmod 600 " + path + " (in a Kubernetes Secret volume: defaultMode 0400, or 0440 with fsGroup); else make a new one with: countersign ca rotate --forget"}
+		return nil, &Error{Reason: Exposed, Path: path, What: what, Mend: mendExposure(info,
+			"if nobody else has read it: chmod 600 "+path+" (in a Kubernetes Secret volume: defaultMode 0400, or 0440 with fsGroup); else make a new one with: countersign ca rotate --forget")}
 	}
 	data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
 	if err != nil {
@@ -76,7 +76,7 @@ func checkFolder(dir string) error {
 		return &Error{Reason: Damaged, Path: dir, What: "it is not a folder", Mend: "name a folder"}
 	}
 	if what := exposure(info, folderForbidden); what != "" && !readOnlyMount(dir) {
-		return &Error{Reason: Exposed, Path: dir, What: what, Mend: "mend it with: chmod 700 " + dir}
+		return &Error{Reason: Exposed, Path: dir, What: what, Mend: mendExposure(info, "mend it with: chmod 700 "+dir)}
 	}
 	return nil
 }
@@ -95,6 +95,15 @@ func exposure(info fs.FileInfo, forbidden fs.FileMode) string {
 	default:
 		return fmt.Sprintf("others than its owner and group can read it (mode %04o)", mode)
 	}
+}
+
+// mendExposure is what to do about it: a mode can be mended, and to another
+// user's keys goes that user.
+func mendExposure(info fs.FileInfo, mode string) string {
+	if foreignOwner(info) != "" {
+		return "run countersign as that user"
+	}
+	return mode
 }
 
 func missing(dir string) error {

@@ -7,7 +7,9 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"os/user"
 	"runtime"
+	"strconv"
 )
 
 // PermissionError says that a file or directory is open to others.
@@ -77,12 +79,24 @@ func CheckStateDir(dir string) error {
 	return nil
 }
 
-// MakeStateDir makes the directory, mode 0700, unless it is there, and checks it.
+// MakeStateDir makes the directory, mode 0700, unless it is there, and checks it,
+// for somebody who is about to write there. To root it refuses the directory of
+// another user, who could not read what root leaves there.
 func MakeStateDir(dir string) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("state directory: %w; expected a folder that this user can make or has made: set state_dir, or COUNTERSIGN_STATE_DIR", err)
 	}
-	return CheckStateDir(dir)
+	if err := CheckStateDir(dir); err != nil {
+		return err
+	}
+	if uid, ok := ownerForRoot(dir); ok {
+		name := strconv.Itoa(uid)
+		if u, err := user.LookupId(name); err == nil {
+			name = u.Username
+		}
+		return fmt.Errorf("state directory: %s belongs to user %s, who could not read what root writes there; run this as that user (runuser -u %s -- countersign ...), or set state_dir", dir, name, name)
+	}
+	return nil
 }
 
 // maxSecret bounds the file of a secret.

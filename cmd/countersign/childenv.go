@@ -1,6 +1,7 @@
 package main
 
 import (
+	"io/fs"
 	"net"
 	"net/netip"
 	"net/url"
@@ -294,7 +295,7 @@ func envKey(name string) string {
 
 // writeTrust writes the bundles into dir. roots are what the environment trusts
 // without us.
-func writeTrust(authority *ca.Authority, dir string, roots []ca.Source, getenv func(string) string) (trustFiles, error) {
+func writeTrust(authority *ca.Authority, dir string, mode fs.FileMode, roots []ca.Source, getenv func(string) string) (trustFiles, error) {
 	bundle := authority.Beside(roots)
 	node, err := authority.NodeTrust(ca.TrustOptions{Getenv: getenv})
 	if err != nil {
@@ -313,7 +314,7 @@ func writeTrust(authority *ca.Authority, dir string, roots []ca.Source, getenv f
 		path string
 		data []byte
 	}{{t.Bundle, bundle.PEM()}, {t.Node, node.PEM()}, {t.Java, store}} {
-		if err := ca.WriteFile(f.path, f.data, 0o600); err != nil {
+		if err := ca.WriteFile(f.path, f.data, mode); err != nil {
 			return trustFiles{}, err
 		}
 	}

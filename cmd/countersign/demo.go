@@ -249,7 +249,7 @@ func (d *demonstration) serve(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	trust, err := writeTrust(d.proxy.authority.Load(), d.dir, roots, d.app.getenv)
+	trust, err := writeTrust(d.proxy.authority.Load(), d.dir, 0o600, roots, d.app.getenv)
 	if err != nil {
 		return err
 	}

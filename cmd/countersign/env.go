@@ -134,14 +134,30 @@ func (a *app) publishTrust(authority *ca.Authority, cfg *config.Config) (trustFi
 	if err != nil {
 		return trustFiles{}, err
 	}
-	t, err := writeTrust(authority, cfg.CA.Dir, roots, a.outerTrust(cfg))
+	t, err := writeTrust(authority, cfg.CA.Dir, 0o600, roots, a.outerTrust(cfg))
 	if errors.Is(err, fs.ErrPermission) || isReadOnly(err) {
 		if err := config.MakeStateDir(cfg.StateDir); err != nil {
 			return trustFiles{}, err
 		}
-		return writeTrust(authority, cfg.StateDir, roots, a.outerTrust(cfg))
+		return writeTrust(authority, cfg.StateDir, 0o600, roots, a.outerTrust(cfg))
 	}
 	return t, err
+}
+
+// publishForAll writes them once more where systemd has made a folder for what
+// the service tells others (RuntimeDirectory=, /run/countersign): the state
+// directory is closed to the users of the machine, and certificates are public.
+func (a *app) publishForAll(authority *ca.Authority, cfg *config.Config) error {
+	dir, _, _ := strings.Cut(a.getenv("RUNTIME_DIRECTORY"), ":")
+	if dir == "" {
+		return nil
+	}
+	roots, err := ca.EnvironmentRoots(ca.TrustOptions{Getenv: a.outerTrust(cfg)})
+	if err != nil {
+		return err
+	}
+	_, err = writeTrust(authority, dir, 0o644, roots, a.outerTrust(cfg))
+	return err
 }
 
 // outerTrust hides variables that point at our own bundles, as they do in a

@@ -122,7 +122,7 @@ func (a *app) exec(ctx context.Context, opt execOptions, args []string) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	trust, err := writeTrust(authority, dir, roots, a.getenv)
+	trust, err := writeTrust(authority, dir, 0o600, roots, a.getenv)
 	if err != nil {
 		return err
 	}

@@ -75,6 +75,7 @@ func (a *app) serve(ctx context.Context) error {
 	}
 	// Whoever sees the proxy ready must find what to trust.
 	trust, err := a.publishTrust(p.authority.Load(), cfg)
+	err = errors.Join(err, a.publishForAll(p.authority.Load(), cfg))
 	if err != nil {
 		return errors.Join(err, p.shutdown(ctx))
 	}
@@ -85,6 +86,7 @@ func (a *app) serve(ctx context.Context) error {
 	if err := a.announce(p, trust); err != nil {
 		return errors.Join(err, p.shutdown(ctx))
 	}
+	p.notifyReady()
 
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -151,6 +153,7 @@ func (a *app) serve(ctx context.Context) error {
 func (p *proxy) stop(cfg *config.Config) error {
 	ctx, cancel := context.WithTimeout(context.Background(), cfg.Limits.DrainTimeout)
 	defer cancel()
+	p.notifyStopping()
 	err := p.shutdown(ctx)
 	if errors.Is(err, context.DeadlineExceeded) {
 		p.log.Warn("requests were cut off at the end of limits.drain_timeout")
@@ -224,6 +227,7 @@ func (p *proxy) listen(ctx context.Context, failed func(error)) (err error) {
 
 // reload reads the configuration again and takes it up, or says why not.
 func (a *app) reload(ctx context.Context, p *proxy) {
+	p.notifyReloading()
 	cfg, err := a.load()
 	if err == nil {
 		for _, key := range needRestart(p.engine.Load().cfg, cfg) {
@@ -233,10 +237,12 @@ func (a *app) reload(ctx context.Context, p *proxy) {
 	}
 	if err != nil {
 		p.log.Error("the new configuration is not used; the one before stays in force", zap.Error(err))
+		p.notifyKept(err)
 		return
 	}
 	p.log.Info("configuration reloaded")
 	a.takeUp(p, true)
+	p.notifyReady()
 }
 
 // needRestart names the settings that differ and that a reload cannot change.

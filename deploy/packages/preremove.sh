@@ -5,8 +5,9 @@ set -e
 case "$1" in
   remove | 0)
     if [ -d /run/systemd/system ]; then
-      systemctl disable --now countersign.service countersign.socket || true
+      systemctl disable --now countersign.socket countersign.service || true
+    elif command -v systemctl >/dev/null; then
+      systemctl disable countersign.socket countersign.service || true
     fi
     ;;
 esac
-exit 0
