@@ -96,7 +96,13 @@ func (p *relyingParty) discover() (*oidc.Provider, error) {
 }
 
 func (p *relyingParty) config(provider *oidc.Provider) *oauth2.Config {
-	return &oauth2.Config{ClientID: p.opt.ClientID, ClientSecret: p.opt.ClientSecret, Endpoint: provider.Endpoint(), RedirectURL: p.opt.RedirectURL, Scopes: p.opt.Scopes}
+	endpoint := provider.Endpoint()
+	if p.opt.ClientSecret == "" {
+		// A public client names itself in the form. Left alone, the library would try
+		// HTTP Basic with an empty secret first.
+		endpoint.AuthStyle = oauth2.AuthStyleInParams
+	}
+	return &oauth2.Config{ClientID: p.opt.ClientID, ClientSecret: p.opt.ClientSecret, Endpoint: endpoint, RedirectURL: p.opt.RedirectURL, Scopes: p.opt.Scopes}
 }
 
 // pending is what this browser carries to the issuer and back, in a cookie. It is

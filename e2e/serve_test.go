@@ -43,6 +43,9 @@ var clientKeys = map[string]aws.Credentials{
 	"source": {AccessKeyID: "CSIGEEEEFFFFGGGGHHHH", SecretAccessKey: "source-secret-0123456789-0123456789-0123"},
 }
 
+// adminAddress stands for the address of the admin listener in a configuration.
+const adminAddress = "ADMIN-ADDRESS"
+
 // serve starts a proxy before an upstream. The identity "ci" has the role
 // deploy, and "source" one that is the source credentials themselves. A top
 // level key in more replaces the one of that name.
@@ -92,6 +95,7 @@ func serveWith(t testing.TB, u *upstream, more string, env []string) *proxy {
 }
 
 func (p *proxy) configuration(u *upstream, pki *pki, more string) string {
+	more = strings.ReplaceAll(more, adminAddress, p.admin)
 	sections := []string{
 		"listen: " + p.address,
 		"admin: {listen: " + p.admin + "}",

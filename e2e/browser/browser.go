@@ -21,6 +21,7 @@ import (
 	cdplog "github.com/chromedp/cdproto/log"
 	cdppage "github.com/chromedp/cdproto/page"
 	"github.com/chromedp/cdproto/runtime"
+	"github.com/chromedp/cdproto/storage"
 	"github.com/chromedp/cdproto/target"
 	"github.com/chromedp/chromedp"
 )
@@ -130,6 +131,9 @@ func (b *Browser) Complaints() []string {
 
 // ToFront brings the page to the front, where another one was opened.
 func ToFront(ctx context.Context) error { return cdppage.BringToFront().Do(ctx) }
+
+// ForgetCookies makes the browser a new one for all sites.
+func ForgetCookies(ctx context.Context) error { return storage.ClearCookies().Do(ctx) }
 
 // Run does what is asked, or ends the test.
 func (b *Browser) Run(actions ...chromedp.Action) {
