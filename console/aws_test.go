@@ -38,8 +38,14 @@ type cloud struct {
 
 func newCloud(t *testing.T, roles map[string]sandbox.Role) *cloud {
 	t.Helper()
+	return newCloudAt(t, roles, nil)
+}
+
+// newCloudAt is newCloud with a clock.
+func newCloudAt(t *testing.T, roles map[string]sandbox.Role, now func() time.Time) *cloud {
+	t.Helper()
 	c := &cloud{t: t}
-	server, err := sandbox.Start(sandbox.Options{Roles: roles})
+	server, err := sandbox.Start(sandbox.Options{Roles: roles, Now: now})
 	if err != nil {
 		t.Fatal(err)
 	}

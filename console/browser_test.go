@@ -3,8 +3,11 @@ package console
 import (
 	"encoding/json"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -135,6 +138,58 @@ func TestBrowser(t *testing.T) {
 	c.Visit(p.base+"/console/", `document.querySelector("h1").innerText === "Sign in"`)
 	c.Shot("signin")
 	c.Quiet()
+}
+
+// What a browser does with the cookie beyond the page's own port. The first of these
+// is a limit that docs/security.md names; should it fall, so should the sentence there.
+func TestBrowserAndOtherPorts(t *testing.T) {
+	p := newPage(t, setup{})
+	c := browser.Open(t, p.cloud.sandbox.Address())
+	c.Visit(p.base+p.link("alice"), `location.pathname === "/console/" && document.querySelectorAll(".role").length === 3`)
+	var mu sync.Mutex
+	cookies := map[string]string{} // by path
+	other := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		defer mu.Unlock()
+		cookies[r.URL.Path] = r.Header.Get("Cookie")
+		w.Header().Set("Content-Type", "text/html")
+		fmt.Fprintf(w, `<!doctype html><link rel=icon href=data:,><title>other</title>
+<form id=f method=post action="%s/console/open"><input name=role value=deploy></form><iframe id=i src="%[1]s/console/"></iframe>`, p.base)
+	}))
+	t.Cleanup(other.Close)
+	sent := func(path string) string {
+		mu.Lock()
+		defer mu.Unlock()
+		return cookies[path]
+	}
+	// Navigation there takes the cookie along: to browsers ports are of one site.
+	name := p.server.cookieNamed(cookieName) + ".0="
+	c.Visit(other.URL+"/visited", `document.title === "other"`)
+	if got := sent("/visited"); !strings.Contains(got, name) {
+		t.Errorf("another port gets %q: docs/security.md says that it gets the cookie", got)
+	}
+	// Scripts there see neither the cookie nor the page, and cannot make it do anything.
+	if got := browser.Ask[string](c, "document.cookie"); got != "" {
+		t.Errorf("a script of another port sees %q", got)
+	}
+	read := browser.Ask[string](c, fmt.Sprintf(`fetch(%q, {credentials: "include"}).then((r) => r.text(), (e) => "failed")`, p.base+"/console/"))
+	framed := browser.Ask[string](c, `(() => { try { return document.getElementById("i").contentDocument.body.innerText } catch { return "" } })()`)
+	if read != "failed" || strings.Contains(framed, "deploy") {
+		t.Errorf("another port reads %.60q, frames %.60q", read, framed)
+	}
+	c.Complaints() // about the frame and the fetch
+	c.Do(`document.getElementById("f").submit()`)
+	c.Until(`document.body.innerText.includes("did not come from this page")`)
+	c.Complaints()
+	if forms := p.cloud.asked("GetSigninToken"); len(forms) != 0 {
+		t.Error("another port opened a console")
+	}
+	// Another name of the same machine is another site.
+	c.Visit(strings.Replace(other.URL, "127.0.0.1", "localhost", 1)+"/name", `document.title === "other"`)
+	if got := sent("/name"); got != "" {
+		t.Errorf("localhost gets %q", got)
+	}
+	c.Complaints()
 }
 
 // What others chose must do nothing in a real browser, drawn by the server or by the

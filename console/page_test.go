@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/countersign-proxy/countersign/audit"
@@ -60,6 +61,8 @@ type setup struct {
 	issuers    []*identity.Issuer
 	options    func(o *Options)
 	state      func(s *State)
+	now        func() time.Time // of the sandbox and the page; nil: the real one
+	source     func(c *cloud) aws.Credentials
 }
 
 var testRoles = []Role{
@@ -71,7 +74,7 @@ var testRoles = []Role{
 
 func newPage(t *testing.T, how setup) *page {
 	t.Helper()
-	p := &page{t: t, cloud: newCloud(t, nil), record: &lockedBuffer{}}
+	p := &page{t: t, cloud: newCloudAt(t, nil, how.now), record: &lockedBuffer{}}
 	if how.roles == nil {
 		how.roles = testRoles
 	}
@@ -96,15 +99,22 @@ func newPage(t *testing.T, how setup) *page {
 	if p.log, err = audit.Open(audit.Options{Writer: p.record, Required: true}); err != nil {
 		t.Fatal(err)
 	}
-	sessions := p.cloud.sessions(p.cloud.sandbox.Credentials(), how.roles...)
+	source := p.cloud.sandbox.Credentials()
+	if how.source != nil {
+		source = how.source(p.cloud)
+	}
+	sessions := p.cloud.sessions(source, how.roles...)
 	p.state = State{Identities: p.store, Sessions: sessions, Federation: p.cloud.federation(sessions), Roles: how.roles}
+	if how.now != nil {
+		p.state.Federation.opt.Now = how.now
+	}
 	if how.state != nil {
 		how.state(&p.state)
 	}
 	web := httptest.NewUnstartedServer(nil)
 	p.base = "http://" + web.Listener.Addr().String()
 	opt := Options{
-		Current: func() State { return p.state }, Audit: p.log, Base: p.base, Local: true,
+		Current: func() State { return p.state }, Audit: p.log, Base: p.base, Local: true, Now: how.now,
 		Revoke:   func(r identity.Revocation) error { return identity.Revoke(revocations, time.Now(), r) },
 		Terminal: Terminal{ProxyURL: "http://127.0.0.1:8800", Bundle: "/state/ca.pem", NoProxy: "localhost", Region: "eu-west-1", CA: func() []byte { return []byte("PEM") }},
 	}
@@ -200,7 +210,12 @@ func (p *page) identity(name string) identity.Identity {
 
 func (p *page) link(name string) string {
 	p.t.Helper()
-	link, err := NewLink(p.store, p.identity(name), p.base, time.Now())
+	return p.linkAt(name, time.Now())
+}
+
+func (p *page) linkAt(name string, at time.Time) string {
+	p.t.Helper()
+	link, err := NewLink(p.store, p.identity(name), p.base, at)
 	if err != nil {
 		p.t.Fatal(err)
 	}

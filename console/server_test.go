@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
@@ -72,6 +73,64 @@ func TestLinkSignsInAndOpensTheConsole(t *testing.T) {
 	// Back from a session that ended: a page and not a redirect, for the cookie's sake.
 	if got := p.get("/console/back"); got.status != http.StatusOK || !strings.Contains(got.body, `content="0;url=/console/"`) {
 		t.Errorf("the way back answered %d", got.status)
+	}
+}
+
+// Before a console is opened the page says how long it will be and why, and with it
+// until when.
+func TestPageSaysUntilWhen(t *testing.T) {
+	at := time.Now().UTC().Truncate(time.Minute) // AWS's signatures are of today
+	policy := []string{"arn:aws:iam::aws:policy/ReadOnlyAccess"}
+	for _, test := range []struct {
+		name           string
+		role           Role
+		source         func(c *cloud) aws.Credentials
+		before, during string
+		until          time.Duration // 0: cannot be opened
+	}{
+		{"keys of a user", Role{ARN: deployARN, Duration: 12 * time.Hour}, nil, "Console sessions of 12h.", "the end of the role&#39;s duration, asked for with SessionDuration", 12 * time.Hour},
+		{"the shortest", Role{ARN: deployARN, Duration: 15 * time.Minute}, nil, "Console sessions of 15m.", "the end of the role&#39;s duration, asked for with SessionDuration", 15 * time.Minute},
+		{"chained by via", Role{ARN: deployARN, Via: "via"}, nil, "Console sessions of up to 1h.", "the end of the role session, an hour at most where roles are chained", time.Hour},
+		{"chained by the source", Role{ARN: deployARN, Duration: 12 * time.Hour}, machine, "Console sessions of up to 1h.", "the end of the role session, an hour at most where roles are chained", time.Hour},
+		{"the source itself", Role{}, machine, "Console sessions as long as the proxy&#39;s own credentials live.", "the end of the proxy&#39;s own credentials", time.Hour},
+		{"federated user", Role{Federate: &Federate{PolicyARNs: policy, Duration: 36 * time.Hour}}, nil, "Console sessions of 36h, as a federated user.", "the end of the federated user&#39;s session", 36 * time.Hour},
+		{"keys of a user alone", Role{}, nil, "Not in the console.", "cannot sign in to the console by themselves", 0},
+		{"limits that cannot go along", Role{ARN: deployARN, Limits: Limits{ReadOnly: true, Policies: []Document{document("p.json", "{}")}}}, nil, "Not in the console.", "read_only", 0},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			test.role.Name = "role"
+			p := newPage(t, setup{now: func() time.Time { return at }, source: test.source,
+				roles: []Role{test.role, {Name: "via", ARN: "arn:aws:iam::123456789012:role/Via"}}, identities: []identity.Identity{{Name: "alice", Roles: []string{"role"}}}})
+			if got := p.get(p.linkAt("alice", at)); got.status != http.StatusOK {
+				t.Fatalf("the link answered %d: %s", got.status, got.body)
+			}
+			csrf := p.csrf()
+			home := p.get("/console/").body
+			if !strings.Contains(home, test.before) {
+				t.Errorf("before, the page lacks %q: %s", test.before, home)
+			}
+			if button := strings.Contains(home, "Open console"); button != (test.until > 0) {
+				t.Errorf("there is a button: %v", button)
+			}
+			got := p.post("/console/open", url.Values{"csrf": {csrf}, "role": {"role"}})
+			if !strings.Contains(got.body, test.during) || (got.status == http.StatusOK) != (test.until > 0) {
+				t.Errorf("status %d, without %q: %s", got.status, test.during, got.body)
+			}
+			if test.until == 0 {
+				return
+			}
+			until := at.Add(test.until).Format("15:04 UTC")
+			if !strings.Contains(got.body, "until "+until) {
+				t.Errorf("not until %s: %s", until, got.body)
+			}
+			part := p.get("/console/sessions").body
+			if !strings.Contains(part, until) || !strings.Contains(part, test.during) {
+				t.Errorf("the sessions are %s", part)
+			}
+			if e := p.last(2); e.Error != "until "+at.Add(test.until).Format(time.RFC3339) {
+				t.Errorf("recorded %q", e.Error)
+			}
+		})
 	}
 }
 
