@@ -40,10 +40,16 @@ func TestPrometheusRules(t *testing.T) {
 	}
 }
 
-// Every alert has a unit test that sees it fire.
+// Every alert says what happened, what to do and where to read on, and has unit
+// tests that see it fire and see it silent beside that.
 func TestEveryAlertIsTested(t *testing.T) {
 	var rules struct {
-		Groups []struct{ Rules []struct{ Alert string } }
+		Groups []struct {
+			Rules []struct {
+				Alert               string
+				Labels, Annotations map[string]string
+			}
+		}
 	}
 	var tests struct {
 		Tests []struct {
@@ -55,23 +61,44 @@ func TestEveryAlertIsTested(t *testing.T) {
 	}
 	readYAML(t, rulesFile, &rules)
 	readYAML(t, "../deploy/prometheus/tests/rules_test.yaml", &tests)
-	fires := map[string]bool{}
+	fires, silent := map[string]bool{}, map[string]bool{}
 	for _, test := range tests.Tests {
 		for _, alert := range test.Alerts {
 			fires[alert.Name] = fires[alert.Name] || len(alert.Want) > 0
+			silent[alert.Name] = silent[alert.Name] || len(alert.Want) == 0
 		}
+	}
+	page, err := os.ReadFile("../docs/alerts.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	explained := map[string]string{} // severity by alert
+	for _, m := range regexp.MustCompile(`(?m)^## (\w+)\n(\w+)\. `).FindAllStringSubmatch(string(page), -1) {
+		explained[m[1]] = m[2]
 	}
 	alerts := 0
 	for _, group := range rules.Groups {
 		for _, rule := range group.Rules {
-			if rule.Alert == "" {
+			name := rule.Alert
+			if name == "" {
 				continue
 			}
 			alerts++
-			if !fires[rule.Alert] {
-				t.Errorf("no unit test sees %s fire", rule.Alert)
+			if !fires[name] || !silent[name] {
+				t.Errorf("%s: seen to fire %v, seen silent %v", name, fires[name], silent[name])
+			}
+			if severity := explained[name]; severity == "" || severity != rule.Labels["severity"] {
+				t.Errorf("%s has the severity %q, docs/alerts.md says %q", name, rule.Labels["severity"], severity)
+			}
+			delete(explained, name)
+			runbook := "https://github.com/countersign-proxy/countersign/blob/main/docs/alerts.md#" + strings.ToLower(name)
+			if a := rule.Annotations; a["summary"] == "" || a["description"] == "" || a["runbook_url"] != runbook || len(a) != 3 {
+				t.Errorf("%s has the annotations %v", name, a)
 			}
 		}
+	}
+	for name := range explained {
+		t.Errorf("docs/alerts.md explains %s, which is no alert", name)
 	}
 	if alerts == 0 {
 		t.Error("there are no alerts")
