@@ -4,7 +4,9 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"math/rand/v2"
+	"net/url"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -93,6 +95,43 @@ func TestJavaScriptSDK(t *testing.T) {
 	}
 	compare(t, strictMoto(t), deployARN, func(t *testing.T, w way) string {
 		return w.must(t, dir, nil, node, file)
+	})
+}
+
+// The SDK for Java takes trust and proxy from system properties, and which ones
+// depends on its HTTP client: this program uses all of them.
+func TestJavaSDK(t *testing.T) {
+	java, keytool := tool(t, "java"), tool(t, "keytool")
+	libraries, err := filepath.Abs(filepath.Join("..", ".tools", "java"))
+	if err == nil {
+		_, err = os.Stat(libraries)
+	}
+	needs(t, "the AWS SDK for Java", err)
+	dir := t.TempDir()
+	store := filepath.Join(dir, "direct.jks")
+	imported := exec.Command(keytool, "-importcert", "-noprompt", "-file", thePKI(t).rootFile, "-alias", "direct",
+		"-keystore", store, "-storepass", "changeit")
+	if output, err := imported.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, output)
+	}
+	compare(t, strictMoto(t), deployARN, func(t *testing.T, w way) string {
+		var more []string
+		if w.name == "directly" {
+			var proxy *url.URL
+			for _, setting := range w.env {
+				if address, ok := strings.CutPrefix(setting, "HTTPS_PROXY="); ok {
+					if proxy, err = url.Parse(address); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			options := "-Djavax.net.ssl.trustStore=" + store + " -Djavax.net.ssl.trustStorePassword=changeit"
+			for _, scheme := range []string{"http", "https"} {
+				options += " -D" + scheme + ".proxyHost=" + proxy.Hostname() + " -D" + scheme + ".proxyPort=" + proxy.Port()
+			}
+			more = []string{"JAVA_TOOL_OPTIONS=" + options}
+		}
+		return w.must(t, dir, more, java, "-XX:TieredStopAtLevel=1", "-cp", filepath.Join(libraries, "*"), "Client")
 	})
 }
 

@@ -643,6 +643,10 @@ class Handler(WSGIRequestHandler):
     protocol_version = "HTTP/1.1"
     timeout = 120
 
+    def handle_expect_100(self):
+        """werkzeug sends 100 Continue; http.server would send another one before it."""
+        return True
+
     def make_environ(self):
         environ = super().make_environ()
         # http.server folds leading slashes of self.path into one.

@@ -164,8 +164,8 @@ func coversAWS(entry string) bool {
 func javaOptions(existing, store, proxyURL string, noProxy []string) string {
 	var host, port string
 	// Java prints these options when it starts, so the proxy's password must not
-	// be among them. Without the address of a proxy there, the SDK takes the
-	// whole of it from HTTPS_PROXY.
+	// be among them. Where none of them is about a proxy, the SDK looks at the
+	// environment; any one of them keeps it from that.
 	if u, err := url.Parse(proxyURL); err == nil && u.User == nil {
 		host, port = u.Hostname(), u.Port()
 	}
@@ -174,6 +174,9 @@ func javaOptions(existing, store, proxyURL string, noProxy []string) string {
 		{"javax.net.ssl.trustStorePassword", ca.StorePassword},
 		{"javax.net.ssl.trustStoreType", "JKS"},
 		{"https.proxyHost", host}, {"https.proxyPort", port},
+		// The AWS SDK for Java goes to https hosts by way of the proxy for http,
+		// unless its program says otherwise (ProxyConfiguration.Builder.scheme).
+		{"http.proxyHost", host}, {"http.proxyPort", port},
 		{"http.nonProxyHosts", ""},
 	}
 	var out, exceptions []string
@@ -192,7 +195,7 @@ func javaOptions(existing, store, proxyURL string, noProxy []string) string {
 	}
 	ours[len(ours)-1].value = javaExceptions(noProxy, exceptions)
 	for _, o := range ours {
-		if o.value != "" || host != "" {
+		if host != "" || strings.HasPrefix(o.name, "javax.") {
 			out = append(out, "-D"+o.name+"="+o.value)
 		}
 	}

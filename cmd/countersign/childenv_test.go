@@ -34,7 +34,7 @@ func TestVariablesOfAClient(t *testing.T) {
 		{"CURL_CA_BUNDLE", "/s/bundle.pem"}, {"NODE_EXTRA_CA_CERTS", "/s/node.pem"},
 		{"PIP_CERT", "/s/bundle.pem"},
 		{"JAVA_TOOL_OPTIONS", "-Djavax.net.ssl.trustStore=/s/bundle.jks -Djavax.net.ssl.trustStorePassword=changeit -Djavax.net.ssl.trustStoreType=JKS " +
-			"-Dhttps.proxyHost=127.0.0.1 -Dhttps.proxyPort=8800 -Dhttp.nonProxyHosts=" +
+			"-Dhttps.proxyHost=127.0.0.1 -Dhttps.proxyPort=8800 -Dhttp.proxyHost=127.0.0.1 -Dhttp.proxyPort=8800 -Dhttp.nonProxyHosts=" +
 			"localhost|127.*|[::1]|169.254.169.254|169.254.170.2|169.254.170.23|[fd00:ec2::254]|[fd00:ec2::23]|intranet.example.com|*.intranet.example.com"},
 	}
 	got := s.variables(in(map[string]string{"NO_PROXY": "intranet.example.com", "PIP_CERT": "/etc/company.pem", "SSL_CERT_DIR": "/etc/ssl/certs"}))
@@ -129,7 +129,7 @@ func TestMergeNoProxyKeepsNothingThatLeadsAround(t *testing.T) {
 }
 
 func TestJavaOptions(t *testing.T) {
-	const ours = "-Djavax.net.ssl.trustStore=/s/b.jks -Djavax.net.ssl.trustStorePassword=changeit -Djavax.net.ssl.trustStoreType=JKS -Dhttps.proxyHost=127.0.0.1 -Dhttps.proxyPort=1234 -Dhttp.nonProxyHosts="
+	const ours = "-Djavax.net.ssl.trustStore=/s/b.jks -Djavax.net.ssl.trustStorePassword=changeit -Djavax.net.ssl.trustStoreType=JKS -Dhttps.proxyHost=127.0.0.1 -Dhttps.proxyPort=1234 -Dhttp.proxyHost=127.0.0.1 -Dhttp.proxyPort=1234 -Dhttp.nonProxyHosts="
 	for name, c := range map[string]struct{ parent, want string }{
 		"none":                {"", ours + "localhost|127.*"},
 		"others stay":         {`-Xmx1g "-Da=b c" -Dd='e f'`, `-Xmx1g "-Da=b c" -Dd='e f' ` + ours + "localhost|127.*"},
