@@ -6,12 +6,14 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"net"
 	"net/http"
 	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -20,6 +22,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
+	"github.com/google/go-cmp/cmp"
 	"go.yaml.in/yaml/v3"
 )
 
@@ -153,6 +156,12 @@ func TestComposeFiles(t *testing.T) {
 		t.Error("compose.yaml mounts nothing")
 	}
 
+	schema := fromEnvironment(t, "COUNTERSIGN_COMPOSE_SCHEMA", "schemas", "compose-spec.json")
+	const validate = "import json, sys, yaml, jsonschema; jsonschema.validate(yaml.safe_load(open(sys.argv[1])), json.load(open(sys.argv[2])))"
+	if output, err := exec.Command(python(t), "-c", validate, "../deploy/compose/compose.yaml", schema).CombinedOutput(); err != nil {
+		t.Errorf("compose.yaml is none: %v\n%s", err, output)
+	}
+
 	promtool := tool(t, "promtool")
 	text, err := os.ReadFile("../deploy/compose/prometheus.yaml")
 	if err != nil {
@@ -176,6 +185,87 @@ func TestComposeFiles(t *testing.T) {
 	check.Env = append(bareEnvironment(dir), "COUNTERSIGN_STATE_DIR="+filepath.Join(dir, "state"))
 	if output, err := check.CombinedOutput(); err != nil {
 		t.Errorf("config check: %v\n%s", err, output)
+	}
+}
+
+// The services of compose.yaml find each other: Prometheus the metrics, Grafana
+// Prometheus and the dashboards. The keys are those of Grafana's documentation.
+// https://grafana.com/docs/grafana/latest/administration/provisioning/
+func TestComposeServicesFindEachOther(t *testing.T) {
+	var compose struct {
+		Services map[string]struct{ Volumes []string }
+	}
+	var countersign struct {
+		Listen  string
+		Metrics struct{ Listen string }
+	}
+	var prometheus struct {
+		ScrapeConfigs []struct {
+			Static []struct{ Targets []string } `yaml:"static_configs"`
+		} `yaml:"scrape_configs"`
+	}
+	readYAML(t, "../deploy/compose/compose.yaml", &compose)
+	readYAML(t, "../deploy/compose/countersign.yaml", &countersign)
+	readYAML(t, "../deploy/compose/prometheus.yaml", &prometheus)
+	_, port, err := net.SplitHostPort(countersign.Metrics.Listen)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c := prometheus.ScrapeConfigs; len(c) != 1 || len(c[0].Static) != 1 || !slices.Equal(c[0].Static[0].Targets, []string{"countersign:" + port}) {
+		t.Errorf("Prometheus scrapes %v, the metrics are at port %s", c, port)
+	}
+
+	type datasource struct {
+		Name, UID, Type, Access, URL string
+		IsDefault                    bool           `yaml:"isDefault"`
+		JSONData                     map[string]any `yaml:"jsonData"`
+	}
+	var sources struct {
+		APIVersion  int `yaml:"apiVersion"`
+		Datasources []datasource
+	}
+	type provider struct {
+		Name, Type      string
+		DisableDeletion bool `yaml:"disableDeletion"`
+		Options         struct{ Path string }
+	}
+	var dashboards struct {
+		APIVersion int `yaml:"apiVersion"`
+		Providers  []provider
+	}
+	for file, into := range map[string]any{"datasources/prometheus.yaml": &sources, "dashboards/countersign.yaml": &dashboards} {
+		f, err := os.Open(filepath.Join("../deploy/compose/grafana", file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		decoder := yaml.NewDecoder(f)
+		decoder.KnownFields(true)
+		if err := decoder.Decode(into); err != nil {
+			t.Fatalf("%s: %v", file, err)
+		}
+	}
+	want := []datasource{{
+		Name: "Prometheus", UID: "prometheus", Type: "prometheus", Access: "proxy", URL: "http://prometheus:9090",
+		IsDefault: true, JSONData: map[string]any{"timeInterval": "15s", "httpMethod": "POST"},
+	}}
+	if diff := cmp.Diff(want, sources.Datasources); diff != "" || sources.APIVersion != 1 {
+		t.Errorf("data sources (-want +got):\n%s", diff)
+	}
+	if _, ok := compose.Services["prometheus"]; !ok {
+		t.Error("there is no service prometheus")
+	}
+	if len(dashboards.Providers) != 1 || dashboards.Providers[0].Type != "file" || dashboards.APIVersion != 1 {
+		t.Fatalf("providers: %+v", dashboards)
+	}
+	for _, mount := range []string{
+		"../grafana:" + dashboards.Providers[0].Options.Path + ":ro",
+		"./grafana/datasources:/etc/grafana/provisioning/datasources:ro",
+		"./grafana/dashboards:/etc/grafana/provisioning/dashboards:ro",
+	} {
+		if !slices.Contains(compose.Services["grafana"].Volumes, mount) {
+			t.Errorf("Grafana does not mount %s", mount)
+		}
 	}
 }
 
