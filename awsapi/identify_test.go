@@ -195,6 +195,7 @@ func TestAmbiguousAndMalformedRequestsAreUnknown(t *testing.T) {
 		"new sub-resource":                  {s3("GET " + bucket + "key?brandnew"), `S3 is not known to have the query key "brandnew"`},
 		"sub-resource twice":                {s3("GET " + bucket + "?acl&acl"), `the parameter "acl" occurs twice`},
 		"bucket with escapes":               {s3("GET s3.us-east-1.amazonaws.com/%62ucket/key"), "the bucket's name is written in an unusual way"},
+		"nothing but slashes":               {s3("GET s3.us-east-1.amazonaws.com//"), "the path has no bucket"},
 		"no bucket":                         {s3("GET s3.us-east-1.amazonaws.com//key"), "the path has no bucket"},
 		"bad escape in key":                 {s3("GET " + bucket + "a%zz"), "the key cannot be read: it has a malformed percent escape"},
 		"copy source twice":                 {s3("PUT "+bucket+"key", "X-Amz-Copy-Source: a/b", "X-Amz-Copy-Source: c/d"), "the copy source is given more than once"},

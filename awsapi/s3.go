@@ -23,7 +23,7 @@ func (rq *request) s3TargetOf() (s3Target, error) {
 	if t.bucket == "" {
 		raw, after, _ := strings.Cut(rest, "/")
 		if raw == "" {
-			if after != "" {
+			if rest != "" {
 				return t, errors.New("the path has no bucket")
 			}
 			return t, nil

@@ -257,7 +257,8 @@ func (x *exchange) protocol() awsapi.Protocol {
 type countingBody struct {
 	io.ReadCloser
 	n    atomic.Int64
-	wait atomic.Int64 // ns
+	wait atomic.Int64          // ns
+	err  atomic.Pointer[error] // why it could not be read to its end
 }
 
 func (b *countingBody) Read(p []byte) (int, error) {
@@ -265,6 +266,9 @@ func (b *countingBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
 	b.wait.Add(int64(time.Since(start)))
 	b.n.Add(int64(n))
+	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, http.ErrBodyReadAfterClose) {
+		b.err.CompareAndSwap(nil, &err)
+	}
 	return n, err
 }
 

@@ -174,6 +174,10 @@ func (p *Pipeline) serve(w http.ResponseWriter, r *http.Request, endpoint func(*
 			return
 		}
 	}
+	if ref := framed(r); ref != nil {
+		x.refuse(ref)
+		return
+	}
 	sig, ref := p.parse(x)
 	if ref == nil && sig != nil && endpoint != nil {
 		x.host, ref = endpoint(sig)
@@ -217,6 +221,23 @@ func (p *Pipeline) serve(w http.ResponseWriter, r *http.Request, endpoint func(*
 		return
 	}
 	p.forward(x)
+}
+
+// framed refuses requests that net/http reads in another way than their sender may
+// have meant, and methods that are not for servers.
+func framed(r *http.Request) *refusal {
+	switch r.Method {
+	case http.MethodConnect, http.MethodTrace:
+		// The answer to TRACE is the request, session token and all (RFC 9110, 9.3.8).
+		return refuse(awsapi.ErrInvalidRequest, "target form", "%s is a method that no AWS API has", r.Method)
+	case http.MethodGet, http.MethodHead:
+		return nil
+	}
+	if !r.ProtoAtLeast(1, 1) && len(r.Header["Content-Length"]) == 0 {
+		// net/http ignores Transfer-Encoding there, and with it the body (RFC 9112, 6.1).
+		return refuse(awsapi.ErrInvalidRequest, "framing", "a %s request of HTTP/1.0 without Content-Length cannot be passed on: whether it has a body is not known; use HTTP/1.1", r.Method)
+	}
+	return nil
 }
 
 // findHost tells whose endpoint the request is addressed to.

@@ -168,6 +168,12 @@ func (x *exchange) refuseTransfer(err error) *refusal {
 	if errors.As(err, &se) {
 		return refuseSignature(err)
 	}
+	if cause := x.body.err.Load(); cause != nil {
+		// Not AWS's fault, though net/http's client says so.
+		ref := refuse(awsapi.ErrInvalidRequest, string(signer.ReasonIncomplete), "the body could not be read to its end")
+		ref.cause = *cause
+		return ref
+	}
 	var certErr *tls.CertificateVerificationError
 	var unknown x509.UnknownAuthorityError
 	if errors.As(err, &certErr) || errors.As(err, &unknown) {

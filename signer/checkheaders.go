@@ -13,6 +13,10 @@ func checkHeaders(sig *Signature, r *http.Request) *Error {
 	}
 	for key := range r.Header {
 		if !isAmz(key) {
+			if strings.IndexByte(key, '_') >= 0 && isAmz(strings.ReplaceAll(key, "_", "-")) {
+				// Gateways that make variables of headers take both for the same.
+				return refuse(ReasonAmbiguous, "the header %q could be taken for one of AWS's; write it with dashes and sign it", clip(key))
+			}
 			continue
 		}
 		if canonical := http.CanonicalHeaderKey(key); canonical != key {
@@ -48,6 +52,10 @@ func checkHeaders(sig *Signature, r *http.Request) *Error {
 		default:
 			if sig.values[i] = lookup(r.Header, name); len(sig.values[i]) == 0 {
 				return refuse(ReasonMalformed, "the header %s is signed but not in the request", name)
+			}
+			if name == "user-agent" && len(sig.values[i]) > 1 {
+				// net/http sends the first alone.
+				return refuse(ReasonAmbiguous, "the header user-agent is given more than once")
 			}
 		}
 	}

@@ -155,6 +155,8 @@ func TestParseRefuses(t *testing.T) {
 		{"SigV4A without region set", "/", headers("Authorization", strings.Replace(v4aAuth, ";x-amz-region-set", "", 1), "X-Amz-Date", date), ReasonMalformed, "X-Amz-Region-Set"},
 		{"host not signed", "/", auth("host;", ""), ReasonNotSigned, "Host"},
 		{"amz header not signed", "/", good("X-Amz-Acl", "public-read"), ReasonNotSigned, "X-Amz-Acl"},
+		{"User-Agent signed twice", "/", headers("Authorization", strings.Replace(testAuth, "host;", "host;user-agent;", 1), "X-Amz-Date", date, "User-Agent", "a", "User-Agent", "b"), ReasonAmbiguous, "user-agent"},
+		{"amz header with underscores", "/", good("X-Amz_Acl", "public-read"), ReasonAmbiguous, "dashes"},
 		{"amz header not signed in the query form", "/?" + testQ, headers("X-Amz-Acl", "public-read"), ReasonNotSigned, "X-Amz-Acl"},
 		{"S3 session token not signed", "/", good("X-Amz-S3session-Token", "a"), ReasonNotSigned, "X-Amz-S3session-Token"},
 		{"amz header that is no name", "/", http.Header{"Authorization": {testAuth}, "X-Amz-Date": {date}, "x-amz-acl": {"a"}}, ReasonMalformed, "x-amz-acl"},

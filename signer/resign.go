@@ -248,9 +248,8 @@ func (s *resigning) sent(name string) bool {
 	case "content-length":
 		return s.sendsLength()
 	case "user-agent":
-		// An empty one is left out, and of several the first is sent.
 		v := s.out.Header["User-Agent"]
-		return len(v) == 1 && v[0] != ""
+		return len(v) > 0 && v[0] != "" // an empty one is left out
 	case "x-amz-security-token", "x-amz-s3session-token", "date", "expect":
 		return len(lookup(s.out.Header, name)) > 0
 	}
