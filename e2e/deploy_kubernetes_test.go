@@ -3,10 +3,13 @@ package e2e
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -177,6 +180,15 @@ gateway:
     read.json: '{"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "s3:Get*", "Resource": "*"}]}'
 `
 
+// trialValues are the fewest that a gateway starts with; config is open at its end.
+const trialValues = `
+gateway:
+  keys: {generate: true}
+  config:
+    roles: {read: {arn: "arn:aws:iam::123456789012:role/Read"}}
+    issuers: [{url: "https://oidc.example", audience: countersign, match: {sub: "*"}, roles: [read]}]
+`
+
 // everyValue follows chartValues.
 var everyValue = `  tls: {certManager: {enabled: true, issuerRef: {name: internal, kind: ClusterIssuer}, dnsNames: [aws.corp.example]}}
   existingSecret: more
@@ -198,7 +210,12 @@ metrics:
   podMonitor: {enabled: true}
   prometheusRule: {enabled: true}
   dashboard: {enabled: true}
-injector: {enabled: true, tls: {certManager: {enabled: true, issuerRef: {name: internal}}}}
+injector:
+  enabled: true
+  tls: {certManager: {enabled: true, issuerRef: {name: internal}}}
+  nodeSelector: {kubernetes.io/arch: arm64}
+  tolerations: [{key: x, operator: Exists}]
+  priorityClassName: system-cluster-critical
 image: {digest: "sha256:` + strings.Repeat("ab", 32) + `"}
 imagePullSecrets: [{name: pull}]
 `
@@ -217,6 +234,9 @@ func TestChart(t *testing.T) {
 			[]string{"caBundle", "BEGIN"}},
 		{"fixed number of replicas", chartValues + "  autoscaling: {enabled: false}\n  replicas: 3\n  podDisruptionBudget: {enabled: false}\n  networkPolicy: {enabled: false}\n",
 			[]string{"replicas: 3"}, []string{"HorizontalPodAutoscaler", "PodDisruptionBudget", "kind: NetworkPolicy"}},
+		{"trial", trialValues,
+			[]string{"kind: Job", "helm.sh/hook: pre-install,pre-upgrade", `resourceNames: [gw-countersign-keys]`, `secretName: "gw-countersign-keys"`},
+			[]string{"BEGIN", "existingSecret"}},
 		{"injector alone", "gateway: {enabled: false}\ninjector: {enabled: true}\n",
 			[]string{"kind: MutatingWebhookConfiguration", "caBundle: ", "kind: Secret"}, []string{"component: gateway", "kind: HorizontalPodAutoscaler"}},
 	} {
@@ -247,6 +267,9 @@ func TestChart(t *testing.T) {
 func TestChartRefuses(t *testing.T) {
 	for _, x := range []struct{ name, values, want string }{
 		{"nothing set", "", "gateway.ca.existingSecret is not set"},
+		{"nothing set for a trial", "", "set gateway.keys.generate=true"},
+		{"keys from both", chartValues + "  keys: {generate: true}\n", "are then to be empty"},
+		{"generated keys of other names", trialValues + "  sealingKey: {keys: [a, b]}\n", "makes one key, called sealing.key"},
 		{"no sealing key", "gateway: {ca: {existingSecret: a}}", "gateway.sealingKey.existingSecret is not set"},
 		{"nobody", "gateway: {ca: {existingSecret: a}, sealingKey: {existingSecret: b}}", "neither identities nor issuers"},
 		{"unknown value", chartValues + "  autoscalling: {enabled: false}\n", "autoscalling"},
@@ -267,6 +290,76 @@ func TestChartRefuses(t *testing.T) {
 				t.Errorf("helm says %s\nwant %q in it", err, x.want)
 			}
 		})
+	}
+}
+
+// leaves calls f with each value of the chart that has none below it, and the
+// names that lead there.
+func leaves(values any, path []string, f func(path []string, value any)) {
+	if table, ok := values.(map[string]any); ok && len(table) > 0 {
+		for _, name := range slices.Sorted(maps.Keys(table)) {
+			leaves(table[name], append(slices.Clone(path), name), f)
+		}
+		return
+	}
+	f(path, values)
+}
+
+func defaultValues(t testing.TB) (values map[string]any) {
+	t.Helper()
+	text, err := os.ReadFile(chart + "/values.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := yaml.Unmarshal(text, &values); err != nil {
+		t.Fatal(err)
+	}
+	return values
+}
+
+// with returns values with one of them changed.
+func with(t testing.TB, values string, path []string, value any) string {
+	t.Helper()
+	var all map[string]any
+	if err := yaml.Unmarshal([]byte(values), &all); err != nil {
+		t.Fatal(err)
+	}
+	at := all
+	for _, name := range path[:len(path)-1] {
+		next, ok := at[name].(map[string]any)
+		if !ok {
+			next = map[string]any{}
+			at[name] = next
+		}
+		at = next
+	}
+	at[path[len(path)-1]] = value
+	text, err := yaml.Marshal(all)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// A value of the wrong kind is refused wherever it is, and the message names it.
+func TestChartRefusesEveryWrongValue(t *testing.T) {
+	tried := 0
+	leaves(defaultValues(t), nil, func(path []string, value any) {
+		tried++
+		var wrong any = []any{7}
+		switch value.(type) {
+		case map[string]any, []any:
+			wrong = "text"
+		}
+		out, err := render(t, with(t, chartValues, path, wrong))
+		if err == nil {
+			t.Errorf("%s: %v renders\n%s", strings.Join(path, "."), wrong, out)
+		} else if !strings.Contains(err.Error(), path[len(path)-1]) || !strings.Contains(err.Error(), "values don't meet the specifications of the schema") {
+			t.Errorf("%s: helm says %s", strings.Join(path, "."), err)
+		}
+	})
+	if tried < 50 {
+		t.Errorf("only %d values", tried)
 	}
 }
 
@@ -316,5 +409,58 @@ func TestChartConfiguration(t *testing.T) {
 	command.Env = bareEnvironment(dir)
 	if output, err := command.CombinedOutput(); err != nil {
 		t.Errorf("%v\n%s", err, output)
+	}
+}
+
+// What the pod of `helm test` runs says whether a gateway is ready.
+func TestChartTestPod(t *testing.T) {
+	u := strictMoto(t)
+	for name, values := range map[string]string{"plain": chartValues, "TLS": chartValues + "  tls: {existingSecret: tls}\n"} {
+		t.Run(name, func(t *testing.T) {
+			manifests, err := render(t, values)
+			if err != nil {
+				t.Fatal(err)
+			}
+			address, err := freeAddress()
+			if err != nil {
+				t.Fatal(err)
+			}
+			address = strings.Replace(address, "127.0.0.1", "0.0.0.0", 1)
+			dir := t.TempDir()
+			certFile, keyFile := listenerCertificate(t, dir)
+			here := strings.NewReplacer("gw-countersign-metrics.aws.svc:8802", address, "/etc/countersign/tls", dir, "/tmp/state", filepath.Join(dir, "state"))
+			var argv []string
+			env := bareEnvironment(dir)
+			for _, o := range objects(t, manifests) {
+				if o["kind"] != "Pod" {
+					continue
+				}
+				container := o["spec"].(map[string]any)["containers"].([]any)[0].(map[string]any)
+				for _, a := range container["args"].([]any) {
+					argv = append(argv, a.(string))
+				}
+				for _, v := range container["env"].([]any) {
+					v := v.(map[string]any)
+					env = append(env, fmt.Sprint(v["name"], "=", here.Replace(v["value"].(string))))
+				}
+			}
+			more := "metrics: {listen: \"" + address + "\"}\n"
+			if name == "TLS" {
+				more += "tls: {cert_file: " + certFile + ", key_file: " + keyFile + "}\n"
+			}
+			p := serve(t, u, more)
+			test := func() ([]byte, error) {
+				command := exec.Command(program, argv...)
+				command.Env = env
+				return command.CombinedOutput()
+			}
+			if output, err := test(); err != nil {
+				t.Errorf("%v\n%s", err, output)
+			}
+			p.stop(t)
+			if output, err := test(); err == nil || !strings.Contains(string(output), "the proxy does not answer") {
+				t.Errorf("without a gateway: %v\n%s", err, output)
+			}
+		})
 	}
 }

@@ -209,6 +209,7 @@ func TestKubernetes(t *testing.T) {
 	c.account(t, "shop", "web")
 	t.Run("webhook", func(t *testing.T) { testClusterWebhook(t, c) })
 	t.Run("manifests", func(t *testing.T) { testClusterManifests(t, c) })
+	t.Run("keys", func(t *testing.T) { testClusterKeys(t, c) })
 	t.Run("tokens", func(t *testing.T) { testClusterTokens(t, c) })
 }
 
@@ -468,6 +469,10 @@ func startEKSWebhook(t testing.TB, name string) *eksWebhook {
 // a trial, in a namespace whose level "restricted" warns of each violation.
 func testClusterManifests(t *testing.T, c *cluster) {
 	applied := 0
+	unchanged, err := render(t, chartValues)
+	if err != nil {
+		t.Fatal(err)
+	}
 	try := func(t *testing.T, manifests []byte, namespace string) {
 		t.Helper()
 		for _, o := range objects(t, manifests) {
@@ -487,7 +492,7 @@ func testClusterManifests(t *testing.T, c *cluster) {
 		}
 	}
 	for name, values := range map[string]string{
-		"smallest": chartValues, "everything": chartValues + everyValue, "injector": "gateway: {enabled: false}\ninjector: {enabled: true}\n",
+		"trial": trialValues, "smallest": chartValues, "everything": chartValues + everyValue, "injector": "gateway: {enabled: false}\ninjector: {enabled: true}\n",
 	} {
 		t.Run("chart "+name, func(t *testing.T) {
 			manifests, err := render(t, values)
@@ -497,6 +502,40 @@ func testClusterManifests(t *testing.T, c *cluster) {
 			try(t, manifests, "aws")
 		})
 	}
+	// Every switch the other way. Some want something beside them, and say so.
+	t.Run("chart switches", func(t *testing.T) {
+		leaves(defaultValues(t), nil, func(path []string, value any) {
+			on, ok := value.(bool)
+			if !ok {
+				return
+			}
+			key := strings.Join(path, ".")
+			manifests, err := render(t, with(t, chartValues, path, !on))
+			if want := map[string]string{
+				"gateway.keys.generate":           "are then to be empty",
+				"gateway.tls.certManager.enabled": "gateway.tls.certManager.issuerRef is not set",
+			}[key]; want != "" {
+				if err == nil || !strings.Contains(err.Error(), want) {
+					t.Errorf("%s: %v", key, err)
+				}
+				return
+			}
+			if err != nil {
+				t.Errorf("%s: %v", key, err)
+				return
+			}
+			if key == "gateway.enabled" { // then nothing is left
+				if len(objects(t, manifests)) != 0 {
+					t.Errorf("without the gateway there is\n%s", manifests)
+				}
+				return
+			}
+			if bytes.Equal(manifests, unchanged) && !slices.Contains([]string{"injector.tls.certManager.enabled", "injector.podDisruptionBudget.enabled"}, key) { // while the injector is off
+				t.Errorf("%s changes nothing", key)
+			}
+			try(t, manifests, "aws")
+		})
+	})
 	kustomize := tool(t, "kustomize")
 	for _, dir := range kustomizations {
 		t.Run(dir, func(t *testing.T) {
@@ -509,6 +548,135 @@ func testClusterManifests(t *testing.T, c *cluster) {
 	}
 	if applied < 30 {
 		t.Errorf("only %d objects were tried", applied)
+	}
+}
+
+// The chart's job makes keys with no more rights than the chart gives it, and
+// leaves those that are there. A gateway starts with them.
+func testClusterKeys(t *testing.T, c *cluster) {
+	manifests, err := render(t, trialValues+"    hosts: [{pattern: api.example.com, service: execute-api}]\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	var argv, env []string
+	name := ""
+	for _, o := range objects(t, manifests) {
+		metadata := o["metadata"].(map[string]any)
+		if metadata["name"] != "gw-countersign-keys" {
+			continue
+		}
+		if o["kind"] == "Job" {
+			name = "gw-countersign-keys"
+			container := o["spec"].(map[string]any)["template"].(map[string]any)["spec"].(map[string]any)["containers"].([]any)[0].(map[string]any)
+			for _, a := range container["args"].([]any) {
+				argv = append(argv, a.(string))
+			}
+			for _, v := range container["env"].([]any) {
+				v := v.(map[string]any)
+				env = append(env, fmt.Sprint(v["name"], "=", strings.Replace(fmt.Sprint(v["value"]), "/tmp/", dir+"/", 1)))
+			}
+			continue
+		}
+		if a := c.apply(t, o, "aws", false); a.status/100 != 2 {
+			t.Fatalf("%s: %d: %s", o["kind"], a.status, a.message())
+		}
+	}
+	if name == "" {
+		t.Fatal("the chart makes no job")
+	}
+	roots, err := os.ReadFile(c.roots)
+	if err != nil {
+		t.Fatal(err)
+	}
+	token := c.token(t, "aws", name, "")
+	for file, text := range map[string]string{"token": token, "namespace": "aws", "ca.crt": string(roots)} {
+		if err := os.WriteFile(filepath.Join(dir, file), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	host, port, err := net.SplitHostPort(strings.TrimPrefix(c.url, "https://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	run := func() string {
+		t.Helper()
+		command := exec.Command(program, append(argv, "--service-account", dir)...)
+		command.Env = slices.Concat(bareEnvironment(dir), env, []string{"KUBERNETES_SERVICE_HOST=" + host, "KUBERNETES_SERVICE_PORT=" + port})
+		output, err := command.CombinedOutput()
+		if err != nil {
+			t.Fatalf("%v\n%s", err, output)
+		}
+		return string(output)
+	}
+	type stored struct {
+		Metadata struct{ ResourceVersion string }
+		Data     map[string]string
+	}
+	read := func() (secret, trust stored) {
+		t.Helper()
+		c.must(t, http.MethodGet, "/api/v1/namespaces/aws/secrets/gw-countersign-keys", "", &secret)
+		c.must(t, http.MethodGet, "/api/v1/namespaces/aws/configmaps/gw-countersign-trust", "", &trust)
+		return secret, trust
+	}
+	const where = " in the secret aws/gw-countersign-keys. Clients trust what is in the configmap aws/gw-countersign-trust.\n"
+	if said, want := run(), "Made the keys"+where; said != want {
+		t.Errorf("it says %q, want %q", said, want)
+	}
+	secret, trust := read()
+	if said, want := run(), "Found the keys"+where; said != want {
+		t.Errorf("it says %q, want %q", said, want)
+	}
+	again, trustAgain := read()
+	if diff := cmp.Diff([]stored{secret, trust}, []stored{again, trustAgain}); diff != "" {
+		t.Error("the second time something changes") // the difference would print keys
+	}
+
+	// The job's rights end there.
+	c.must(t, http.MethodPost, "/api/v1/namespaces/aws/secrets", "{apiVersion: v1, kind: Secret, metadata: {name: another}}", nil)
+	for _, path := range []string{"/api/v1/namespaces/aws/secrets/another", "/api/v1/namespaces/aws/secrets", "/api/v1/namespaces/shop/secrets/gw-countersign-keys"} {
+		request, err := http.NewRequest(http.MethodGet, c.url+path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		request.Header.Set("Authorization", "Bearer "+token)
+		response, err := c.client.Do(request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		response.Body.Close()
+		if response.StatusCode != http.StatusForbidden {
+			t.Errorf("the job may read %s: %s", path, response.Status)
+		}
+	}
+
+	// What was made is what a gateway starts with, and what its clients trust.
+	mounted := filepath.Join(t.TempDir(), "mounted")
+	if err := os.Mkdir(mounted, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range []string{"authority.pem", "sealing.key"} {
+		text, err := base64.StdEncoding.DecodeString(secret.Data[file])
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(mounted, file), text, 0o440); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p := serve(t, strictMoto(t), "ca: {dir: "+mounted+"}\nsealing_keys: ["+filepath.Join(mounted, "sealing.key")+"]\n")
+	bundle := filepath.Join(t.TempDir(), "bundle.pem")
+	if err := os.WriteFile(bundle, []byte(trust.Data["bundle.pem"]), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	w := p.client("ci")
+	w.env = append(w.env, trustEnvironment(bundle)...)
+	w.must(t, t.TempDir(), nil, sdkClient)
+	show := exec.Command(program, "ca", "show", "--config", p.config)
+	show.Env = p.env
+	output, err := show.CombinedOutput()
+	if err != nil || !strings.Contains(string(output), "api.example.com") {
+		t.Errorf("the CA may not sign for the hosts of the configuration: %v\n%s", err, output)
 	}
 }
 

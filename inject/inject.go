@@ -76,8 +76,11 @@ const (
 // GivenRole is the sidecar's name of a role that was given by its ARN.
 const GivenRole = "app"
 
+// Repository is where the image of the sidecar is.
+const Repository = "ghcr.io/countersign-proxy/countersign"
+
 // DefaultImage is the image of the sidecar.
-const DefaultImage = "ghcr.io/countersign-proxy/countersign:latest"
+const DefaultImage = Repository + ":latest"
 
 // A Variable is one setting of a container's environment.
 type Variable struct{ Name, Value string }

@@ -26,7 +26,7 @@ func newCA(a *app) *cobra.Command {
 			Use: "show", Short: "Say what the CA is, until when, and what it may sign for", Args: cobra.NoArgs,
 			RunE: func(*cobra.Command, []string) error { return a.showCA() },
 		},
-		newCAExport(a), newCARotate(a),
+		newCAExport(a), newCARotate(a), newCAKubernetes(a),
 	)
 	return c
 }

@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"sync"
 	"time"
@@ -53,7 +54,7 @@ func newInject(a *app) *cobra.Command {
 		},
 	}
 	c.Flags().StringVarP(&file, "filename", "f", "", "`file` of manifests; -: standard input")
-	c.Flags().StringVar(&opt.Image, "image", inject.DefaultImage, "`image` of the sidecar")
+	c.Flags().StringVar(&opt.Image, "image", sidecarImage(), "`image` of the sidecar")
 	c.Flags().StringVar(&opt.PullPolicy, "image-pull-policy", "", "when the image is pulled (default: as the cluster does)")
 	c.Flags().StringVar(&opt.Role, "role", "", "`role` of pods without the annotation (default: they are left alone)")
 	c.Flags().StringVar(&opt.Config, "configmap", "", "`name` of the ConfigMap of pods without the annotation "+inject.ConfigAnnotation)
@@ -63,6 +64,17 @@ func newInject(a *app) *cobra.Command {
 	c.Flags().StringVar(&keyFile, "tls-key-file", "", "its private key (PEM)")
 	c.AddCommand(newInjectPrepare(a))
 	return c
+}
+
+var released = regexp.MustCompile(`^v?[0-9]+\.[0-9]+\.[0-9]+$`)
+
+// sidecarImage is the image of this version, if it is a release: so that a
+// manifest means tomorrow what it means today.
+func sidecarImage() string {
+	if v, _ := buildVersion(); released.MatchString(v) {
+		return inject.Repository + ":" + v
+	}
+	return inject.DefaultImage
 }
 
 // podEnvironment are the settings of a container beside a sidecar.

@@ -48,6 +48,14 @@ app.kubernetes.io/component: injector
 {{- end -}}
 {{- end -}}
 
+{{/* The Secrets of CA and sealing key: those given, or the one that the job makes. */}}
+{{- define "countersign.caSecret" -}}
+{{- if .Values.gateway.keys.generate -}}{{ include "countersign.fullname" . }}-keys{{- else -}}{{ .Values.gateway.ca.existingSecret }}{{- end -}}
+{{- end -}}
+{{- define "countersign.sealingSecret" -}}
+{{- if .Values.gateway.keys.generate -}}{{ include "countersign.fullname" . }}-keys{{- else -}}{{ .Values.gateway.sealingKey.existingSecret }}{{- end -}}
+{{- end -}}
+
 {{- define "countersign.tlsSecret" -}}
 {{- if .Values.gateway.tls.certManager.enabled -}}
 {{ include "countersign.fullname" . }}-tls
@@ -91,10 +99,17 @@ seccompProfile: {type: RuntimeDefault}
 {{/* Mistakes that would otherwise show as pods that do not start. */}}
 {{- define "countersign.check" -}}
 {{- if .Values.gateway.enabled -}}
-{{- if not .Values.gateway.ca.existingSecret -}}
-{{- fail "gateway.ca.existingSecret is not set: all replicas share one CA. Make it with\n  countersign ca rotate && kubectl create secret generic countersign-ca --from-file=authority.pem=$HOME/.countersign/ca/authority.pem" -}}
+{{- if .Values.gateway.keys.generate -}}
+{{- if or .Values.gateway.ca.existingSecret .Values.gateway.sealingKey.existingSecret -}}
+{{- fail "gateway.keys.generate makes CA and sealing key: gateway.ca.existingSecret and gateway.sealingKey.existingSecret are then to be empty" -}}
 {{- end -}}
-{{- if not .Values.gateway.sealingKey.existingSecret -}}
+{{- if ne (join "," .Values.gateway.sealingKey.keys) "sealing.key" -}}
+{{- fail "gateway.sealingKey.keys: gateway.keys.generate makes one key, called sealing.key" -}}
+{{- end -}}
+{{- else if not .Values.gateway.ca.existingSecret -}}
+{{- fail "gateway.ca.existingSecret is not set: all replicas share one CA. To try the chart, set gateway.keys.generate=true; else make it with\n  countersign ca rotate && kubectl create secret generic countersign-ca --from-file=authority.pem=$HOME/.countersign/ca/authority.pem" -}}
+{{- end -}}
+{{- if not (or .Values.gateway.keys.generate .Values.gateway.sealingKey.existingSecret) -}}
 {{- fail "gateway.sealingKey.existingSecret is not set: all replicas share one sealing key. Make it with\n  openssl rand -base64 32 > sealing.key && kubectl create secret generic countersign-sealing --from-file=sealing.key" -}}
 {{- end -}}
 {{- if not (or .Values.gateway.config.identities .Values.gateway.config.issuers) -}}
