@@ -35,6 +35,7 @@ const (
 	ErrNotImplemented                         // the proxy does not support this form
 	ErrThrottled                              // a limit of the proxy is reached for the moment
 	ErrServiceUnavailable                     // AWS or STS cannot be reached for the moment
+	ErrQueryParameters                        // a presigned URL's parameters are missing or malformed
 	errorKinds
 )
 
@@ -73,6 +74,7 @@ var errorTable = [errorKinds]struct {
 	ErrNotImplemented:        {"not implemented", errorCode{501, "NotImplemented"}, errorCode{501, "NotImplemented"}, errorCode{501, "NotImplemented"}, errorCode{501, "NotImplementedException"}},
 	ErrThrottled:             {"throttled", errorCode{400, "Throttling"}, errorCode{503, "RequestLimitExceeded"}, errorCode{503, "SlowDown"}, errorCode{400, "ThrottlingException"}},
 	ErrServiceUnavailable:    {"service unavailable", errorCode{503, "ServiceUnavailable"}, errorCode{503, "Unavailable"}, errorCode{503, "ServiceUnavailable"}, errorCode{503, "ServiceUnavailableException"}},
+	ErrQueryParameters:       {"query parameters", errorCode{400, "IncompleteSignature"}, errorCode{400, "IncompleteSignature"}, errorCode{400, "AuthorizationQueryParametersError"}, errorCode{400, "IncompleteSignatureException"}},
 }
 
 // APIError is an answer of the proxy in place of AWS.

@@ -118,7 +118,9 @@ func parseAddress(text string, p partition) (Destination, error) {
 	if len(text) > MaxDestination {
 		return Destination{}, badDestination("The destination is longer than %d bytes.", MaxDestination)
 	}
-	if strings.ContainsFunc(text, func(r rune) bool { return r <= ' ' || r == 0x7f || r == '\\' || r > 0x7f }) {
+	if strings.ContainsFunc(text, func(r rune) bool {
+		return r <= ' ' || r == 0x7f || r == '\\' || strings.ContainsRune(`"<>`, r) || r > 0x7f
+	}) {
 		return Destination{}, badDestination("The destination holds characters that an address cannot have; copy it from the browser's address bar.")
 	}
 	u, err := url.Parse(text)

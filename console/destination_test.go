@@ -91,7 +91,7 @@ func TestRecordedDestinationHasNoQuery(t *testing.T) {
 
 // Whatever the text, what is accepted leads to the console and to nowhere else.
 func FuzzParseDestination(f *testing.F) {
-	for _, s := range []string{"s3", "https://console.aws.amazon.com/s3/home?region=eu-west-1#x", "https://console.aws.amazon.com@example.com/", "https://a\\b.console.aws.amazon.com/"} {
+	for _, s := range []string{"s3", "https://console.aws.amazon.com/s3/home?region=eu-west-1#x", "https://console.aws.amazon.com@example.com/", "https://a\\b.console.aws.amazon.com/", `https://console.aws.amazon.com/?"><script>`} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, text string) {

@@ -14,6 +14,42 @@ import (
 	"github.com/countersign-proxy/countersign/audit"
 )
 
+// S3 has a code of its own for presigned URLs that cannot be read.
+func TestMalformedLinkIsAnsweredAsS3Does(t *testing.T) {
+	const scope = "%2F20260304%2Fus-east-1%2Fs3%2Faws4_request"
+	link := "X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=CSIGAAAABBBBCCCC2345" + scope + "&X-Amz-Date=20260304T050607Z&X-Amz-Expires=60&X-Amz-SignedHeaders=host&X-Amz-Signature=" + strings.Repeat("0", 64)
+	for name, tt := range map[string]struct{ old, new, want string }{
+		"no signature":   {"&X-Amz-Signature=" + strings.Repeat("0", 64), "", "AuthorizationQueryParametersError"},
+		"no expiry":      {"&X-Amz-Expires=60", "", "AuthorizationQueryParametersError"},
+		"long expiry":    {"Expires=60", "Expires=604801", "AuthorizationQueryParametersError"},
+		"no scope":       {scope, "", "AuthorizationQueryParametersError"},
+		"another date":   {"20260304T", "20260305T", "AuthorizationQueryParametersError"},
+		"another method": {"AWS4-HMAC-SHA256", "AWS4-X", "InvalidRequest"},
+		"nothing wrong":  {"", "", "AccessDenied"}, // but expired
+	} {
+		h := setup(t, nil, nil)
+		conn, err := net.Dial("tcp", h.front.Listener.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		if _, err := io.WriteString(conn, "GET /key?"+strings.Replace(link, tt.old, tt.new, 1)+" HTTP/1.1\r\nHost: bucket.s3.us-east-1.amazonaws.com\r\n\r\n"); err != nil {
+			t.Fatal(err)
+		}
+		res, err := http.ReadResponse(bufio.NewReader(conn), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, _ := io.ReadAll(res.Body)
+		if !strings.Contains(string(body), "<Code>"+tt.want+"</Code>") {
+			t.Errorf("%s: %s %s", name, res.Status, body)
+		}
+		if lines := h.lines(); len(lines) != 1 || lines[0].Decision != audit.Deny {
+			t.Errorf("%s: %+v", name, lines)
+		}
+	}
+}
+
 // What net/http would pass on as something else than was sent ends here, as the
 // client's fault, and not as one of AWS that SDKs would try again.
 func TestBrokenFramingIsTheClientsFault(t *testing.T) {

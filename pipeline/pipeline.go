@@ -567,6 +567,8 @@ func (p *Pipeline) unsigned(x *exchange) *refusal {
 	case rule && (x.call == nil || !p.opt.STS.Handles(x.call)):
 		x.entry.Reason = "unsigned rule"
 		return p.record(x)
+	case x.host.Name == "": // the endpoint listener learns from the signature which host is meant
+		return refuse(awsapi.ErrMissingAuthentication, "unsigned", "the request carries no signature; sign it with countersign's client credentials (`countersign env` shows them)")
 	case x.host.Service == "":
 		return refuse(awsapi.ErrAccessDenied, "foreign host", "%s is not an AWS API endpoint and no rule in `unsigned` names it for %s", x.host.Name, x.in.Method)
 	}

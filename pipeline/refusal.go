@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"strings"
 
 	"github.com/countersign-proxy/countersign/audit"
 	"github.com/countersign-proxy/countersign/awsapi"
@@ -55,8 +56,13 @@ func (x *exchange) refuse(ref *refusal) {
 		// read as its next request, nor be read to its end for nothing.
 		x.w.Header().Set("Connection", "close")
 	}
+	kind := ref.kind
+	if presigned := len(x.in.Header["Authorization"]) == 0 && strings.Contains(x.in.URL.RawQuery, "X-Amz-"); presigned &&
+		(kind == awsapi.ErrIncompleteSignature || kind == awsapi.ErrScopeMismatch && x.host.S3) {
+		kind = awsapi.ErrQueryParameters // S3's word is AuthorizationQueryParametersError
+	}
 	awsapi.WriteError(x.w, x.in, x.host, x.protocol(), awsapi.APIError{
-		Kind: ref.kind, Message: ref.message + ref.private, RequestID: e.RequestID, Time: x.p.opt.Now(),
+		Kind: kind, Message: ref.message + ref.private, RequestID: e.RequestID, Time: x.p.opt.Now(),
 	})
 }
 

@@ -138,7 +138,10 @@ func FuzzChunks(f *testing.F) {
 	f.Add([]byte("0;chunk-signature=" + testSig + "\r\n\r\n"))
 	f.Add([]byte("ffffffffffffffff;chunk-signature="))
 	f.Fuzz(func(t *testing.T, wire []byte) {
-		fuzzTransfer(t, c.r, wire, c.wire, bytes.EqualFold)
+		fuzzTransfer(t, c.r, wire, c.wire, func(a, b []byte) bool {
+			// The digits of a size may be in either case; nothing else may.
+			return bytes.Equal(bytes.Replace(a, []byte("\r\nA;chunk-"), []byte("\r\na;chunk-"), 1), b)
+		})
 	})
 }
 

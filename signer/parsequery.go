@@ -119,7 +119,7 @@ func (p *authParams) read(query string) *Error {
 func (p *authParams) fill(sig *Signature) *Error {
 	if p.algorithm != "" {
 		if err := checkAlgorithm(p.algorithm); err != nil {
-			return err
+			return refuse(err.Reason, "X-Amz-Algorithm is %q; use %s or %s", clip(p.algorithm), AlgorithmHMAC, AlgorithmECDSA)
 		}
 	}
 	for _, name := range [...]string{paramAlgorithm, paramCredential, paramDate, paramSignedHeaders, paramSignature} {

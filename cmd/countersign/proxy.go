@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -322,16 +323,13 @@ func (p *proxy) recordEvent(ev mitm.Event, requestID string) {
 	if ev.Port != 0 && ev.Port != 443 {
 		e.Host = net.JoinHostPort(ev.Host, strconv.Itoa(ev.Port))
 	}
-	if e.Method == "" {
-		e.Method = http.MethodConnect
-	}
 	if ev.Kind == mitm.KindTunnel {
 		e.Decision = audit.Allow
 	}
 	if e.Decision == audit.Deny {
 		e.Error = ev.Reason
 	}
-	if ev.Err != nil {
+	if ev.Err != nil && !strings.Contains(e.Error, ev.Err.Error()) {
 		if e.Error != "" {
 			e.Error += ": "
 		}
