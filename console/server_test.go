@@ -235,7 +235,7 @@ func TestTerminal(t *testing.T) {
 	value := func(name string) string {
 		_, rest, _ := strings.Cut(got.body, "export "+name+"=")
 		v, _, _ := strings.Cut(rest, "\n")
-		return strings.TrimSuffix(v, "</code></pre></dd></div>")
+		return strings.TrimSuffix(v, "</code></pre></details>")
 	}
 	id, token := value("AWS_ACCESS_KEY_ID"), value("AWS_SESSION_TOKEN")
 	g, secret, err := p.store.Lookup(id, token, time.Now())

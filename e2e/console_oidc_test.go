@@ -104,6 +104,7 @@ console:
 		t.Helper()
 		c.Visit(home, `document.querySelector("h1").innerText === "Sign in"`)
 		c.Axe(modules)
+		c.Shot("console-sign-in")
 		c.Run(chromedp.Click("main a.button"))
 		// The provider's own pages: who, and whether this application may know.
 		c.Until(`document.querySelector("input[name=login]") !== null`)

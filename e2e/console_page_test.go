@@ -100,6 +100,20 @@ func TestConsolePage(t *testing.T) {
 	if who := terminal.must(t, dir, nil, "aws", "sts", "get-caller-identity", "--query", "Arn", "--output", "text"); who != "arn:aws:sts::123456789012:assumed-role/Deploy/local\n" {
 		t.Errorf("the page's variables make %s", who)
 	}
+	if err := os.Symlink(program, filepath.Join(dir, "countersign")); err != nil {
+		t.Fatal(err)
+	}
+	for _, line := range browser.Ask[[]string](c, `[...document.querySelectorAll("pre")].map((e) => e.textContent).filter((s) => s.startsWith("countersign exec") || s.startsWith("eval"))`) {
+		at := way{name: line, wrap: []string{"sh", "-c", line + "\n" + `aws sts get-caller-identity --query Arn --output text`}, env: append(slices.Clone(p.env), "PATH="+dir+":"+filepath.Dir(tool(t, "aws"))+":"+os.Getenv("PATH"))}
+		if strings.HasPrefix(line, "countersign exec") {
+			at.wrap[2] = line
+		}
+		if who := at.must(t, dir, nil); !strings.Contains(who, "arn:aws:sts::123456789012:assumed-role/Deploy/local") {
+			t.Errorf("%s makes %s", line, who)
+		}
+	}
+	c.Run(chromedp.Click(".copy"))
+	c.Until(`[...document.querySelectorAll(".copy")].some((b) => b.textContent !== "Copy")`)
 	c.Quiet()
 
 	// Calls appear as they are made, without anything being pressed.
