@@ -196,6 +196,15 @@ func oneOrMany(list []string) any {
 
 func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
 
+// untilWhen is a time of day, with the day where it is not today's.
+func untilWhen(t, now time.Time) string {
+	t, now = t.UTC(), now.UTC()
+	if t.YearDay() == now.YearDay() && t.Year() == now.Year() {
+		return t.Format("15:04 UTC")
+	}
+	return t.Format("2 Jan 15:04 UTC")
+}
+
 // shortDuration prints 1h and not 1h0m0s.
 func shortDuration(d time.Duration) string {
 	s := d.String()

@@ -128,7 +128,7 @@ func NewServer(opt Options) (*Server, error) {
 		csrf: http.NewCrossOriginProtection(), links: &spent{seen: map[string]time.Time{}}, limits: newLimits(opt.Now),
 		started: opt.Now(), streams: map[string]int{},
 	}
-	if s.pages, err = template.New("").Funcs(template.FuncMap{"path": func(p string) string { return "/console/" + p }, "emptyLine": func() line { return line{} }}).ParseFS(pageFiles, "pages/*.html"); err != nil {
+	if s.pages, err = template.New("").Funcs(template.FuncMap{"path": func(p string) string { return "/console/" + p }, "emptyLine": func() line { return line{} }, "until": func(t time.Time) string { return untilWhen(t, opt.Now()) }}).ParseFS(pageFiles, "pages/*.html"); err != nil {
 		return nil, fmt.Errorf("console: %w", err)
 	}
 	if opt.OIDC != nil {

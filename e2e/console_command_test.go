@@ -480,3 +480,74 @@ func TestConsoleLogout(t *testing.T) {
 		t.Error("nobody can sign in again")
 	}
 }
+
+// On a terminal serve prints a link that signs in once.
+func TestConsoleLinkOfServe(t *testing.T) {
+	u := strictMoto(t)
+	dir := t.TempDir()
+	address, err := freeAddress()
+	if err != nil {
+		t.Fatal(err)
+	}
+	admin, err := freeAddress()
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := writeConfig(t, dir, u, "listen: "+address+"\nadmin: {listen: "+admin+"}\naudit: {file: "+filepath.Join(dir, "audit.jsonl")+"}\nroles: {deploy: {arn: \""+deployARN+"\"}}\n")
+	command := exec.Command(program, "serve", "--config", file)
+	command.Env = append(bareEnvironment(dir), keyEnvironment(u)...)
+	dieWithParent(command)
+	terminal, err := pty.Start(command)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer terminal.Close()
+	links := regexp.MustCompile(`http://[0-9.:]+/console/start\?t=\S+`)
+	found := make(chan string, 1)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		var seen []byte
+		b := make([]byte, 4096)
+		for {
+			n, err := terminal.Read(b)
+			seen = append(seen, b[:n]...)
+			// Whole once something follows it.
+			if at := links.FindIndex(seen); at != nil && at[1] < len(seen) {
+				select {
+				case found <- string(seen[at[0]:at[1]]):
+				default:
+				}
+			}
+			if err != nil { // EIO, once the program has ended
+				return
+			}
+		}
+	}()
+	select {
+	case link := <-found:
+		client := &http.Client{Jar: newJar(t)}
+		for i, want := range []int{http.StatusOK, http.StatusForbidden} {
+			response, err := client.Get(link)
+			if err != nil {
+				t.Fatal(err)
+			}
+			response.Body.Close()
+			if response.StatusCode != want {
+				t.Errorf("time %d: %d, want %d", i+1, response.StatusCode, want)
+			}
+			client = &http.Client{} // another browser
+		}
+	case <-done:
+		t.Error("serve ended without printing a link")
+	case <-time.After(time.Minute):
+		t.Error("no link was printed")
+	}
+	if err := command.Process.Signal(os.Interrupt); err != nil {
+		t.Error(err)
+	}
+	<-done
+	if err := command.Wait(); err != nil {
+		t.Errorf("serve ended with %v", err)
+	}
+}

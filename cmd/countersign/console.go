@@ -99,7 +99,11 @@ func (a *app) console(ctx context.Context, opt consoleOptions) error {
 	if got.Account != "" {
 		account = " in account " + got.Account
 	}
-	fmt.Fprintf(a.stderr, "Signed in as %s%s, until %s%s.\n", got.Role, account, got.Until.Local().Format("15:04"), sessionNote(got))
+	until, layout := got.Until.Local(), "15:04"
+	if until.Format(time.DateOnly) != time.Now().Format(time.DateOnly) {
+		layout = "2006-01-02 15:04"
+	}
+	fmt.Fprintf(a.stderr, "Signed in as %s%s, until %s%s.\n", got.Role, account, until.Format(layout), sessionNote(got))
 	if opt.print {
 		_, err := fmt.Fprintln(a.stdout, got.URL)
 		return err

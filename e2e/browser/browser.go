@@ -71,7 +71,7 @@ func Open(t testing.TB, aws string) *Browser {
 	)
 	allocator, stop := chromedp.NewExecAllocator(context.Background(), options...)
 	ctx, cancel := chromedp.NewContext(allocator)
-	timed, end := context.WithTimeout(ctx, 2*time.Minute)
+	timed, end := context.WithTimeout(ctx, 5*time.Minute)
 	b := &Browser{t: t, ctx: timed, dir: dir}
 	t.Cleanup(func() {
 		_ = chromedp.Cancel(ctx) // waits for the browser to be gone
