@@ -2,8 +2,14 @@ package e2e
 
 import (
 	"bufio"
+	"bytes"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
 	"encoding/pem"
 	"fmt"
+	"io"
+	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
@@ -14,28 +20,45 @@ import (
 	"testing"
 
 	"github.com/chromedp/chromedp"
+	"github.com/google/go-cmp/cmp"
+	"go.yaml.in/yaml/v3"
 
 	"github.com/countersign-proxy/countersign/e2e/browser"
 )
 
-// startProvider starts a certified OpenID provider behind TLS, as brokers stand, and
-// returns its URL and the file that holds its root.
-func startProvider(t testing.TB) (issuer, root string) {
+// A broker is an OpenID provider behind TLS, as they stand, that may start later
+// than those who rely on it.
+type broker struct {
+	issuer  string // URL
+	root    string // file with what to trust
+	backend *url.URL
+}
+
+func newBroker(t testing.TB) *broker {
 	t.Helper()
-	node, modules := tool(t, "node"), nodeModules(t)
-	_, err := os.Stat(filepath.Join(modules, "oidc-provider"))
-	needs(t, "oidc-provider", err)
-	var backend *url.URL
-	front := httptest.NewUnstartedServer(&httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
-		r.SetURL(backend)
+	b := &broker{}
+	front := httptest.NewTLSServer(&httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
+		r.SetURL(b.backend)
 		r.Out.Host = r.In.Host
 		r.SetXForwarded()
 	}})
-	front.StartTLS()
 	t.Cleanup(front.Close)
-	command := exec.Command(node, filepath.Join("..", "console", "testdata", "provider.mjs"), modules, "60", front.URL)
+	b.issuer, b.root = front.URL, filepath.Join(t.TempDir(), "issuer.pem")
+	if err := os.WriteFile(b.root, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: front.Certificate().Raw}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// start starts what stands behind the broker's address: a program that prints where
+// it listens, and ends with its standard input.
+func (b *broker) start(t testing.TB, input string, argv ...string) {
+	t.Helper()
+	command := exec.Command(argv[0], argv[1:]...)
 	command.Env = bareEnvironment(t.TempDir())
 	dieWithParent(command)
+	var said bytes.Buffer
+	command.Stderr = &said
 	stdin, err := command.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -50,34 +73,30 @@ func startProvider(t testing.TB) (issuer, root string) {
 	t.Cleanup(func() {
 		stdin.Close()
 		command.Wait()
+		if t.Failed() {
+			t.Logf("the broker said: %s", said.String())
+		}
 	})
+	if _, err := io.WriteString(stdin, input); err != nil {
+		t.Fatal(err)
+	}
 	line, err := bufio.NewReader(stdout).ReadString('\n')
 	if err != nil {
-		t.Fatalf("the provider did not start: %v", err)
+		t.Fatalf("the broker did not start: %v", err)
 	}
-	if backend, err = url.Parse(strings.TrimSpace(line)); err != nil {
+	if b.backend, err = url.Parse(strings.TrimSpace(line)); err != nil {
 		t.Fatal(err)
 	}
-	root = filepath.Join(t.TempDir(), "issuer.pem")
-	if err := os.WriteFile(root, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: front.Certificate().Raw}), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return front.URL, root
 }
 
-// People of an organization sign in with a certified provider, in a real browser, and
-// get what the rules for its tokens give them.
-func TestConsoleOpenIDConnect(t *testing.T) {
-	tool(t, "aws")
-	modules := nodeModules(t)
-	issuer, root := startProvider(t)
-	u := strictMoto(t)
-	signin := signinOf(t, u)
+// serveBroker starts a proxy whose people sign in with a broker.
+func serveBroker(t testing.TB, u *upstream, b *broker, match, more string) *proxy {
+	t.Helper()
 	secret := filepath.Join(t.TempDir(), "oidc.secret")
 	if err := os.WriteFile(secret, []byte("secret of this test\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	p := serveWith(t, u, fmt.Sprintf(`roles:
+	return serveWith(t, u, fmt.Sprintf(`roles:
   deploy: {arn: %q, labels: {env: prod}}
   hidden: {arn: "arn:aws:iam::444444444444:role/Hidden"}
 identities:
@@ -85,7 +104,7 @@ identities:
 issuers:
   - url: %s
     audience: [countersign]
-    match: {groups: ["aws-*", "example:aws-*"], email_verified: "true"}
+    match: {groups: [%s], email_verified: "true"}
     identity: "{{ .Claims.email }}"
     attributes: {team: "{{ index .Claims.groups 0 }}"}
     roles: [deploy]
@@ -96,7 +115,110 @@ console:
     client_secret_file: %s
     redirect_url: http://`+adminAddress+`/console/callback
     scopes: [openid, profile, email, groups]
-`, deployARN, clientKeys["ci"].AccessKeyID, issuer, issuer, secret)+signingIn(t, u, signin), []string{"SSL_CERT_FILE=" + root})
+`, deployARN, clientKeys["ci"].AccessKeyID, b.issuer, match, b.issuer, secret)+more, []string{"SSL_CERT_FILE=" + b.root})
+}
+
+// Dex itself, with its side of the example in docs/console.md.
+func TestConsoleThroughDex(t *testing.T) {
+	dex, web := tool(t, "dex"), fromEnvironment(t, "COUNTERSIGN_DEX_WEB", "dex-web")
+	page, err := os.ReadFile(filepath.Join("..", "docs", "console.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, text, ok := strings.Cut(string(page), "```yaml\nissuer: https://dex.example.com\n")
+	text, _, end := strings.Cut(text, "```")
+	if !ok || !end {
+		t.Fatal("docs/console.md has no example of Dex")
+	}
+	var side map[string]any
+	if err := yaml.Unmarshal([]byte(text), &side); err != nil {
+		t.Fatal(err)
+	}
+	b := newBroker(t)
+	p := serveBroker(t, strictMoto(t), b, "authors", "")
+
+	// What differs from the example: addresses, files, and who the people are.
+	delete(side, "storage")
+	delete(side, "web")
+	side["issuer"] = b.issuer
+	client := side["staticClients"].([]any)[0].(map[string]any)
+	if client["id"] != "countersign" || client["secretEnv"] == nil {
+		t.Errorf("the example's client is %v", client)
+	}
+	delete(client, "secretEnv") // newer than what can be built
+	client["secret"] = "secret of this test"
+	client["redirectURIs"] = []any{"http://" + p.admin + "/console/callback"}
+	connectors := side["connectors"].([]any)
+	if len(connectors) != 2 {
+		t.Errorf("the example has %d connectors", len(connectors))
+	}
+	for _, c := range connectors {
+		if own := c.(map[string]any)["config"].(map[string]any); own["ca"] != nil {
+			own["ca"] = thePKI(t).rootFile
+		}
+	}
+	side["connectors"] = append([]any{map[string]any{"type": "mockCallback", "id": "mock", "name": "Mock", "config": map[string]any{}}}, connectors...)
+	input, err := json.Marshal(side)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.start(t, string(input), dex, web)
+
+	// The mock signs Kilgore Trout of the authors in, whoever comes.
+	trusted, err := os.ReadFile(b.root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(trusted)
+	browser := &http.Client{Jar: newJar(t), Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}}}
+	defer browser.CloseIdleConnections()
+	get := func(address string) (string, int, string) {
+		t.Helper()
+		response, err := browser.Get(address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer response.Body.Close()
+		text, err := io.ReadAll(response.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return response.Request.URL.String(), response.StatusCode, string(text)
+	}
+	at, status, body := get("http://" + p.admin + "/console/login")
+	if status != http.StatusOK || !strings.HasPrefix(at, "http://"+p.admin+"/console/callback?") || !strings.Contains(body, "You are signed in") {
+		t.Fatalf("ended at %s with %d: %s", at, status, body)
+	}
+	if _, _, home := get("http://" + p.admin + "/console/"); !strings.Contains(home, "kilgore@kilgore.trout") || !strings.Contains(home, "authors") || !strings.Contains(home, deployARN) || strings.Contains(home, "Hidden") {
+		t.Errorf("the page is %s", home)
+	}
+	// Dex's answer is good once.
+	if _, status, _ := get(at); status != http.StatusForbidden {
+		t.Errorf("a replayed answer: %d", status)
+	}
+	var got []string
+	for _, l := range consoleLines(t, p.audit) {
+		got = append(got, strings.TrimSpace(strings.Join([]string{l.Identity, l.Operation, l.Decision, l.Reason}, " ")))
+	}
+	if diff := cmp.Diff([]string{"kilgore@kilgore.trout Login allow openid connect", "Login deny no login"}, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// People of an organization sign in with a certified provider, in a real browser, and
+// get what the rules for its tokens give them.
+func TestConsoleOpenIDConnect(t *testing.T) {
+	tool(t, "aws")
+	modules := nodeModules(t)
+	node := tool(t, "node")
+	_, err := os.Stat(filepath.Join(modules, "oidc-provider"))
+	needs(t, "oidc-provider", err)
+	b := newBroker(t)
+	b.start(t, "", node, filepath.Join("..", "console", "testdata", "provider.mjs"), modules, "60", b.issuer)
+	u := strictMoto(t)
+	signin := signinOf(t, u)
+	p := serveBroker(t, u, b, `"aws-*", "example:aws-*"`, signingIn(t, u, signin))
 	home := "http://" + p.admin + "/console/"
 	c := browser.Open(t, signin.Address())
 
