@@ -83,6 +83,7 @@ type APIError struct {
 	Message   string    // for people; must hold no secret
 	RequestID string    // the proxy's own request id
 	Time      time.Time // for the Date header; zero means now
+	Region    string    // the region that a signature should have named; "" where that is not the trouble
 }
 
 func (e APIError) Error() string { return e.Kind.String() + ": " + e.Message }
@@ -140,8 +141,16 @@ func writeError(w http.ResponseWriter, r *http.Request, p Protocol, e APIError) 
 		setExact(h, "x-amz-request-id", e.RequestID)
 		setExact(h, "x-amz-id-2", e.RequestID)
 		h.Set("Content-Type", "application/xml")
-		body = xmlBody("<Error>", "<Code>", c.code, "</Code><Message>", e.Message,
-			"</Message><RequestId>", e.RequestID, "</RequestId><HostId>", e.RequestID, "</HostId></Error>")
+		// S3 names the right region, in the answer to HEAD as a header, and clients
+		// sign again for it: botocore, s3cmd, minio-go.
+		setExact(h, "x-amz-bucket-region", e.Region)
+		parts := []string{"<Code>", c.code, "</Code><Message>", e.Message}
+		if e.Region != "" {
+			parts = append(parts, "</Message><Region>", e.Region, "</Region><RequestId>", e.RequestID)
+		} else {
+			parts = append(parts, "</Message><RequestId>", e.RequestID)
+		}
+		body = xmlBody("<Error>", append(parts, "</RequestId><HostId>", e.RequestID, "</HostId></Error>")...)
 	case ProtocolEC2:
 		setExact(h, "x-amzn-RequestId", e.RequestID)
 		h.Set("Content-Type", "text/xml;charset=UTF-8")

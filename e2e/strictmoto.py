@@ -55,7 +55,7 @@ S3_FAMILY = ("s3", "s3express", "s3-outposts", "s3-object-lambda")
 EMPTY_SHA256 = hashlib.sha256(b"").hexdigest()
 HEX_SHA256 = re.compile(r"[0-9a-f]{64}")
 REGIONAL_HOST = re.compile(
-    r"(?:[\w.-]+\.)?([a-z0-9-]+)\.([a-z]{2}(?:-[a-z]+)+-\d)\.amazonaws\.com"
+    r"(?:[\w.-]+\.)?((?!dualstack\.)[a-z0-9-]+)(?:\.dualstack)?\.([a-z]{2}(?:-[a-z]+)+-\d)\.amazonaws\.com"
 )
 GLOBAL_HOSTS = {
     "iam.amazonaws.com": "iam",

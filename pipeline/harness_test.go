@@ -3,6 +3,7 @@ package pipeline
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -163,6 +164,7 @@ type call struct {
 	method, host, target, body string
 	header                     http.Header
 	service                    string
+	region                     string // "" is us-east-1
 	keys                       aws.Credentials
 	at                         time.Time
 }
@@ -190,7 +192,7 @@ func (c call) sign(t *testing.T) http.Header {
 		r.Header[k] = v
 	}
 	r.Header.Set("X-Amz-Content-Sha256", hash)
-	err := v4.NewSigner(func(o *v4.SignerOptions) { o.DisableURIPathEscaping = c.service == "s3" }).SignHTTP(t.Context(), c.keys, r, hash, c.service, "us-east-1", c.at)
+	err := v4.NewSigner(func(o *v4.SignerOptions) { o.DisableURIPathEscaping = c.service == "s3" }).SignHTTP(t.Context(), c.keys, r, hash, c.service, cmp.Or(c.region, "us-east-1"), c.at)
 	if err != nil {
 		t.Fatal(err)
 	}

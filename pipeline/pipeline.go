@@ -323,6 +323,15 @@ func matchScope(h awsapi.Host, sig *signer.Signature) *refusal {
 	if h.Accepts(sig.Service, sig.Region) {
 		return nil
 	}
+	ref := scopeMismatch(h, sig)
+	ref.region = h.Region
+	if h.S3 && h.Region == "" && h.Partition == "aws" {
+		ref.region = "us-east-1" // the region of S3's global host
+	}
+	return ref
+}
+
+func scopeMismatch(h awsapi.Host, sig *signer.Signature) *refusal {
 	switch {
 	case sig.Service != h.Service:
 		return refuse(awsapi.ErrScopeMismatch, "scope", "Credential should be scoped to correct service: %q. %s does not serve %q.", h.Service, h.Name, sig.Service)

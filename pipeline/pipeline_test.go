@@ -405,3 +405,23 @@ func TestEndpointModeFindsTheHostFromTheScope(t *testing.T) {
 		t.Errorf("%+v", seen)
 	}
 }
+
+// Clients of S3 sign again for the region that the answer names.
+func TestWrongRegionNamesTheRightOne(t *testing.T) {
+	h := setup(t, nil, nil)
+	for host, want := range map[string]string{
+		"bucket.s3.eu-west-1.amazonaws.com": "eu-west-1",
+		"bucket.s3.amazonaws.com":           "us-east-1",
+	} {
+		for _, method := range []string{"GET", "HEAD"} {
+			c := get("/key").with(func(c *call) { c.method, c.host, c.region = method, host, "US" })
+			res, body := h.send(c, nil)
+			if res.StatusCode != 400 || res.Header.Get("X-Amz-Bucket-Region") != want {
+				t.Errorf("%s %s: %s, region %q in the header, want %q", method, host, res.Status, res.Header.Get("X-Amz-Bucket-Region"), want)
+			}
+			if element := "<Region>" + want + "</Region>"; method == "GET" && !strings.Contains(body, element) {
+				t.Errorf("%s: no %s in %s", host, element, body)
+			}
+		}
+	}
+}

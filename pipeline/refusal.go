@@ -27,6 +27,7 @@ type refusal struct {
 	// quotes what must not be in the record.
 	private           string
 	policy, statement string
+	region            string // that the signature should have named
 	cause             error // for the record alone
 	signature         bool  // counts as a signature failure
 }
@@ -62,7 +63,7 @@ func (x *exchange) refuse(ref *refusal) {
 		kind = awsapi.ErrQueryParameters // S3's word is AuthorizationQueryParametersError
 	}
 	awsapi.WriteError(x.w, x.in, x.host, x.protocol(), awsapi.APIError{
-		Kind: kind, Message: ref.message + ref.private, RequestID: e.RequestID, Time: x.p.opt.Now(),
+		Kind: kind, Message: ref.message + ref.private, RequestID: e.RequestID, Time: x.p.opt.Now(), Region: ref.region,
 	})
 }
 
