@@ -255,6 +255,7 @@ type Limits struct {
 	ResponseTimeout   time.Duration `key:"response_timeout"`
 	TunnelIdleTimeout time.Duration `key:"tunnel_idle_timeout"`
 	DrainTimeout      time.Duration `key:"drain_timeout"`
+	DrainDelay        time.Duration `key:"drain_delay"`
 }
 
 // Log is the log for people, on standard error.

@@ -134,7 +134,7 @@ func defaultConfig() *Config {
 			Connections: 10000, Tunnels: 1000, Certificates: 4096, Sessions: 10000,
 			HeaderTimeout: 30 * time.Second, BodyTimeout: 15 * time.Minute, IdleTimeout: 5 * time.Minute,
 			ConnectTimeout: 10 * time.Second, TLSTimeout: 10 * time.Second, ResponseTimeout: 16 * time.Minute,
-			TunnelIdleTimeout: 10 * time.Minute, DrainTimeout: 30 * time.Second,
+			TunnelIdleTimeout: 10 * time.Minute, DrainTimeout: 30 * time.Second, DrainDelay: 3 * time.Second,
 		},
 		Log:   Log{Level: "info", Format: "json"},
 		files: []string{"/home/user/.countersign/revocations"},

@@ -272,6 +272,8 @@ var settings = []Setting{
 		Doc: "Time without a byte after which a tunnel is closed."},
 	{Key: "limits.drain_timeout", Type: "duration", Default: "30s",
 		Doc: "Time that requests under way have to end when the proxy stops."},
+	{Key: "limits.drain_delay", Type: "duration", Default: "3s",
+		Doc: "Time of it, half of it at most, in which clients are told to go elsewhere and none is turned away yet; on loopback, no longer than one is connected."},
 	{Key: "log.level", Type: "debug, info, warn or error", Default: "info", check: oneOf("debug", "info", "warn", "error"), Required: true,
 		Doc: "Least severity of log lines."},
 	{Key: "log.format", Type: "json or console", Default: "json", check: oneOf("json", "console"), Required: true,

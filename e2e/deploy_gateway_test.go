@@ -303,8 +303,8 @@ func (l *load) wait(t testing.TB, more int64) {
 }
 
 // A replica that is replaced in order fails nobody: the balancer sends it no
-// more connections, and it ends what it has begun. Clients whose idle
-// connection it closes open another one, as every HTTP client does.
+// more connections, and it ends what it has begun. Its last answer on each
+// connection says so, and clients open another one.
 func TestReplicaIsReplacedUnderLoad(t *testing.T) {
 	u := strictMoto(t)
 	fleet := replicas(t, u, 3)
@@ -332,7 +332,11 @@ func TestReplicaIsReplacedUnderLoad(t *testing.T) {
 	if failures := l.failures.Load(); failures != 0 {
 		t.Errorf("%d of %d calls failed, the first with: %s", failures, l.calls.Load(), *l.first.Load())
 	}
-	t.Logf("%d calls, %d failures, %d sent again", l.calls.Load(), l.failures.Load(), l.again.Load())
+	// Answers said that their connections end, before any of them did.
+	if again := l.again.Load(); again != 0 {
+		t.Errorf("%d of %d requests met the end of their connection", again, l.calls.Load())
+	}
+	t.Logf("%d calls, %d failures", l.calls.Load(), l.failures.Load())
 }
 
 // A replica that is killed takes with it what was under way there. Sessions go

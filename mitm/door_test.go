@@ -208,9 +208,14 @@ func TestTunnelNamesWhoOpenedIt(t *testing.T) {
 	echo := listen(t, func(c net.Conn) { io.Copy(c, c) })
 	p := startProxy(t, Options{Authenticate: asksForAnn, Route: tunnelRoute})
 	c := p.dial()
-	fmt.Fprintf(c, "CONNECT %s HTTP/1.1\r\nHost: x\r\nProxy-Authorization: Basic YW5uOnMzY3JldDp4\r\n\r\nhello", echo)
+	fmt.Fprintf(c, "CONNECT %s HTTP/1.1\r\nHost: x\r\nProxy-Authorization: Basic YW5uOnMzY3JldDp4\r\n\r\n", echo)
+	br := bufio.NewReader(c)
+	if line, err := br.ReadString('\n'); err != nil || !strings.HasPrefix(line, "HTTP/1.") || !strings.Contains(line, " 200 ") {
+		t.Fatalf("got %q, %v", line, err)
+	}
+	io.WriteString(c, "hello")
 	c.CloseWrite()
-	if got := readAll(t, c); !strings.HasSuffix(got, "\r\n\r\nhello") {
+	if got := readAll(t, br); !strings.HasSuffix(got, "\r\nhello") {
 		t.Errorf("got %q", got)
 	}
 	if e := p.event(); e.Kind != KindTunnel || e.User != "Ann" || e.Key != "ann" {

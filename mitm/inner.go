@@ -94,7 +94,8 @@ func (s *Server) serveInner(w http.ResponseWriter, r *http.Request) {
 	r = r.WithContext(r.Context())
 	r.URL.Scheme = "https"
 	r.URL.Host = c.connect.target.authority()
-	a := &answer{ResponseWriter: w}
+	a := &answer{ResponseWriter: w, server: s}
+	defer a.end()
 	if hasBody(r) {
 		body := newPacedBody(r, http.NewResponseController(w), c, s.limits)
 		r.Body = body
@@ -106,6 +107,7 @@ func (s *Server) serveInner(w http.ResponseWriter, r *http.Request) {
 	defer func() {
 		v := recover()
 		if v == nil {
+			a.begin(http.StatusOK) // net/http writes the head of an answer that nobody began
 			return
 		}
 		if v == http.ErrAbortHandler {
@@ -183,6 +185,8 @@ func refuse(w http.ResponseWriter, r *http.Request, ref refusal) {
 // answer notes whether a response has begun, for the case of a panic.
 type answer struct {
 	http.ResponseWriter
+	server  *Server
+	taken   bool       // hijacked
 	body    *pacedBody // of HTTP/1 requests that have one
 	started bool
 	written int
@@ -192,7 +196,7 @@ type answer struct {
 func (a *answer) WriteHeader(status int) {
 	// Informational answers precede the real one; 101 is the real one.
 	if status >= 200 || status == http.StatusSwitchingProtocols {
-		a.started = true
+		a.begin(status)
 		if status >= 400 && a.body != nil && a.body.abandoned() {
 			a.Header().Set("Connection", "close")
 		}
@@ -200,8 +204,17 @@ func (a *answer) WriteHeader(status int) {
 	a.ResponseWriter.WriteHeader(status)
 }
 
-func (a *answer) Write(p []byte) (int, error) {
+// begin notes that the head is about to be decided. For HTTP/2, net/http sends
+// GOAWAY in place of Connection: close.
+func (a *answer) begin(status int) {
+	if !a.started && status != http.StatusSwitchingProtocols && a.server.lame.Load() {
+		a.Header().Set("Connection", "close")
+	}
 	a.started = true
+}
+
+func (a *answer) Write(p []byte) (int, error) {
+	a.begin(http.StatusOK)
 	a.arm()
 	n, err := a.ResponseWriter.Write(p)
 	a.written += n
@@ -216,7 +229,7 @@ func (a *answer) Flush() { a.FlushError() }
 
 // FlushError is what http.ResponseController prefers to Flush.
 func (a *answer) FlushError() error {
-	a.started = true
+	a.begin(http.StatusOK)
 	a.arm()
 	err := http.NewResponseController(a.ResponseWriter).Flush()
 	a.disarm(true)
@@ -239,12 +252,20 @@ func (a *answer) EnableFullDuplex() error {
 func (a *answer) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	conn, rw, err := http.NewResponseController(a.ResponseWriter).Hijack()
 	if err == nil {
-		a.started = true
+		a.started, a.taken = true, true
+		a.server.hijacked.Add(1)
 		if a.body != nil {
 			a.body.leave()
 		}
 	}
 	return conn, rw, err
+}
+
+// end takes back what was counted.
+func (a *answer) end() {
+	if a.taken {
+		a.server.hijacked.Add(-1)
+	}
 }
 
 func (a *answer) Unwrap() http.ResponseWriter { return a.ResponseWriter }

@@ -33,7 +33,9 @@ type Server struct {
 	slots        chan struct{} // one for each connection, Limits.Connections
 	localAddrs   func() ([]net.Addr, error)
 
-	draining atomic.Bool
+	hijacked atomic.Int64 // requests whose handler has taken the connection
+	lame     atomic.Bool  // every answer ends its connection
+	draining atomic.Bool  // no CONNECT is taken any more
 	full     atomic.Int64 // when Limits.Connections was last seen reached, in Unix seconds
 	stats    counters
 
@@ -129,20 +131,34 @@ func (s *Server) Serve(l net.Listener) error {
 	return s.outer.Serve(&listener{Listener: l, server: s, closed: make(chan struct{})})
 }
 
+// Drain tells clients to go elsewhere without turning any of them away: from now
+// on each answer of an intercepted host ends its connection (Connection: close,
+// or GOAWAY for HTTP/2). Connections are still accepted, and idle ones are kept.
+//
+// A connection that is closed while it is idle may cross a request on its way,
+// and a client must not send a POST again by itself (RFC 9110, 9.2.2). One that
+// said "close" before is not used again. So Drain comes some time before
+// Shutdown: until balancers know, and busy clients have heard.
+func (s *Server) Drain() { s.lame.Store(true) }
+
 // Shutdown stops listening, lets requests that are being answered finish, and
-// tunnels until they pause for Limits.DrainIdle; then it closes everything. When
-// ctx ends first, what is left is cut off, and the error is that of ctx. After
-// it returns no further Event of a tunnel is recorded.
+// tunnels until they pause for Limits.DrainIdle; then it closes everything. While
+// requests are being answered, others are answered too that come on connections
+// which were idle; those are closed last. When ctx ends first, what is left is
+// cut off, and the error is that of ctx. After it returns no further Event of a
+// tunnel is recorded.
 func (s *Server) Shutdown(ctx context.Context) error {
+	s.Drain()
 	s.draining.Store(true)
 	s.start.Do(func() {}) // if Serve never ran, inner must not be started any more
 	done := make(chan error, 3)
 	go func() { done <- s.outer.Shutdown(ctx) }()
-	go func() { done <- s.inner.Shutdown(ctx) }()
+	go func() { done <- s.shutdownInner(ctx) }()
 	go func() { done <- s.drainTunnels(ctx) }()
 
 	// net/http counts connections without a first request as busy for five
-	// seconds. Nothing is lost by closing them.
+	// seconds. A client that has opened one a moment ago is about to use it;
+	// from others nothing is lost by closing them.
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	var errs []error
@@ -152,7 +168,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 			errs = append(errs, err)
 			n++
 		case <-tick.C:
-			s.closeConns((*clientConn).unused)
+			s.closeConns(func(c *clientConn) bool { return c.unused() && time.Since(c.opened) > unusedGrace })
 		}
 	}
 	s.mu.Lock()
@@ -170,6 +186,24 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// unusedGrace is how long a connection may be open without a request while the
+// proxy shuts down.
+const unusedGrace = time.Second
+
+// shutdownInner closes idle connections, but not before the requests under way
+// have been answered. Hijacked connections are nobody's to wait for, as in net/http.
+func (s *Server) shutdownInner(ctx context.Context) error {
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for ctx.Err() == nil && s.stats.requests.Load() > s.hijacked.Load() {
+		select {
+		case <-ctx.Done():
+		case <-tick.C:
+		}
+	}
+	return s.inner.Shutdown(ctx)
 }
 
 // spawn runs f in a goroutine that Shutdown waits for, or reports that it is

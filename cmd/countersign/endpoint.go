@@ -19,7 +19,18 @@ const endpointWrite = 2 * time.Minute
 func (p *proxy) endpointServer() *http.Server {
 	l := p.engine.Load().cfg.Limits
 	return &http.Server{
+		ConnState: func(_ net.Conn, state http.ConnState) {
+			switch state {
+			case http.StateNew:
+				p.endpointClients.Add(1)
+			case http.StateClosed, http.StateHijacked:
+				p.endpointClients.Add(-1)
+			}
+		},
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if p.draining.Load() {
+				w.Header().Set("Connection", "close")
+			}
 			if r.Body != nil && r.Body != http.NoBody {
 				// A copy: net/http looks at the type of its own request's Body.
 				r = r.WithContext(r.Context())

@@ -47,7 +47,8 @@ func TestTheEndpointListenerWaitsForNobody(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p.serveWith("endpoint", endpointListener(l, 4), p.endpointServer(), func(err error) { t.Error(err) })
+	p.endpoint = p.endpointServer()
+	p.serveWith("endpoint", endpointListener(l, 4), p.endpoint, func(err error) { t.Error(err) })
 	form := "Content-Type: multipart/form-data; boundary=b\r\nContent-Length: 100\r\n\r\n--b"
 	for name, request := range map[string]string{
 		"a form that does not go on":  "POST /bucket HTTP/1.1\r\nHost: a\r\n" + form,

@@ -60,7 +60,10 @@ type proxy struct {
 
 	mu       sync.Mutex // of reloads
 	draining atomic.Bool
-	servers  []*http.Server
+	servers  []*http.Server // admin and metrics
+	endpoint *http.Server   // nil: none
+
+	endpointClients atomic.Int64 // connections to it
 
 	addresses   struct{ proxy, endpoint, admin string } // as listened on
 	trust       trustFiles                              // as published
@@ -250,11 +253,11 @@ func (p *proxy) reload(ctx context.Context, cfg *config.Config) error {
 // serve runs a server on a listener until it is shut down.
 func (p *proxy) serve(name string, l net.Listener, h http.Handler, failed func(error)) {
 	s := metrics.NewServer(h, zap.NewStdLog(p.log.Named(name)))
+	p.servers = append(p.servers, s)
 	p.serveWith(name, l, s, failed)
 }
 
 func (p *proxy) serveWith(name string, l net.Listener, s *http.Server, failed func(error)) {
-	p.servers = append(p.servers, s)
 	go func() {
 		if err := s.Serve(l); err != nil && !errors.Is(err, http.ErrServerClosed) {
 			failed(fmt.Errorf("%s listener: %w", name, err))
@@ -284,22 +287,70 @@ func (p *proxy) admin(extra map[string]http.Handler) http.Handler {
 	})
 }
 
-// shutdown lets requests end, for as long as the configuration allows.
-func (p *proxy) shutdown(ctx context.Context) error {
+// drain sends clients elsewhere while all of them are still served: /readyz says
+// so to balancers, and every answer to those that are connected. It lasts for delay,
+// or until ctx ends. On loopback no balancer has to learn anything, so it is over
+// when nobody is connected.
+func (p *proxy) drain(ctx context.Context, delay time.Duration) {
 	p.draining.Store(true)
+	p.mitm.Drain()
+	if delay <= 0 {
+		return
+	}
+	cfg := p.engine.Load().cfg
+	local := true
+	for _, address := range []string{cfg.Listen, cfg.Endpoint.Listen} {
+		local = local && (address == "" || config.LoopbackAddress(address))
+	}
+	over := time.NewTimer(delay)
+	defer over.Stop()
+	look := time.NewTicker(20 * time.Millisecond)
+	defer look.Stop()
+	for {
+		if local && p.mitm.Stats().Connections+p.endpointClients.Load() == 0 {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-over.C:
+			return
+		case <-look.C:
+		}
+	}
+}
+
+// shutdown lets requests end, until ctx does.
+func (p *proxy) shutdown(ctx context.Context) error {
+	p.drain(ctx, 0)
 	if p.console != nil {
 		p.console.Close() // streams of live activity would hold their server open
 	}
-	errs := []error{p.mitm.Shutdown(ctx)}
-	for _, s := range p.servers {
-		if err := s.Shutdown(ctx); err != nil {
-			errs = append(errs, err, s.Close())
+	var clients sync.WaitGroup
+	var endpoint error
+	clients.Go(func() {
+		if p.endpoint != nil {
+			endpoint = shutdownServer(ctx, p.endpoint)
 		}
+	})
+	errs := []error{p.mitm.Shutdown(ctx)}
+	clients.Wait()
+	errs = append(errs, endpoint)
+	for _, s := range p.servers { // they say until now that the proxy is not ready
+		errs = append(errs, shutdownServer(ctx, s))
 	}
 	e := p.engine.Load()
 	errs = append(errs, e.sessions.Close(), p.audit.Close(ctx))
 	e.transport.CloseIdleConnections()
 	return errors.Join(errs...)
+}
+
+// shutdownServer lets requests end, and cuts off what is left when ctx ends.
+func shutdownServer(ctx context.Context, s *http.Server) error {
+	if err := s.Shutdown(ctx); err != nil {
+		return errors.Join(err, s.Close())
+	}
+	return nil
 }
 
 // observeSTS counts calls to STS and says when they fail.

@@ -1,14 +1,18 @@
 package main
 
 import (
+	"bufio"
 	"context"
+	"errors"
 	"io"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"go.uber.org/goleak"
@@ -195,5 +199,87 @@ const twoRolesPlain = `roles: {read: {arn: "arn:aws:iam::123456789012:role/Read"
 func TestDefaultSTSResultsAreTheOutcomes(t *testing.T) {
 	if got, want := metrics.DefaultSTSResults, stsResults(); !slices.Equal(got, want) {
 		t.Errorf("metrics count %q, and calls end in %q", got, want)
+	}
+}
+
+// A proxy that drains says so to balancers, and still serves whoever comes. On
+// loopback that is over when nobody is connected.
+func TestDrainTurnsNobodyAway(t *testing.T) {
+	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
+	_, p, err := assemble(t, t.TempDir(), "endpoint: {listen: 127.0.0.1:0}\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.listen(t.Context(), func(err error) { t.Error(err) }); err != nil {
+		t.Fatal(err)
+	}
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	status := func(url string) int {
+		t.Helper()
+		r, err := client.Get(url)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer r.Body.Close()
+		return r.StatusCode
+	}
+	if got := status("http://" + p.addresses.admin + "/readyz"); got != http.StatusOK {
+		t.Fatalf("/readyz answers %d", got)
+	}
+	idle, err := net.Dial("tcp", p.addresses.proxy)
+	if err != nil {
+		t.Fatal(err)
+	}
+	waiting, err := net.Dial("tcp", p.addresses.endpoint)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for p.mitm.Stats().Connections == 0 || p.endpointClients.Load() == 0 {
+		time.Sleep(time.Millisecond)
+	}
+	drained := make(chan struct{})
+	go func() {
+		defer close(drained)
+		p.drain(t.Context(), time.Hour)
+	}()
+	for !p.draining.Load() {
+		time.Sleep(time.Millisecond)
+	}
+	if got := status("http://" + p.addresses.admin + "/readyz"); got != http.StatusServiceUnavailable {
+		t.Errorf("/readyz answers %d", got)
+	}
+	// The private address of a rule that nobody wrote: refused for that, and not for draining.
+	for range 3 {
+		c, err := net.Dial("tcp", p.addresses.proxy)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.WriteString(c, "CONNECT 127.0.0.1:443 HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
+			t.Fatal(err)
+		}
+		r, err := http.ReadResponse(bufio.NewReader(c), nil)
+		if err != nil || r.StatusCode != http.StatusForbidden {
+			t.Errorf("a new client gets %v, %v", r, err)
+		}
+		_ = c.Close()
+	}
+	// An answer of the endpoint listener ends its connection.
+	if _, err := io.WriteString(waiting, "GET / HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	if r, err := http.ReadResponse(bufio.NewReader(waiting), nil); err != nil || !r.Close {
+		t.Errorf("the endpoint answers %v, %v", r, err)
+	}
+	select {
+	case <-drained:
+		t.Error("draining was over while somebody was connected")
+	default:
+	}
+	if err := errors.Join(idle.Close(), waiting.Close()); err != nil {
+		t.Fatal(err)
+	}
+	<-drained
+	if err := p.shutdown(t.Context()); err != nil {
+		t.Error(err)
 	}
 }

@@ -134,26 +134,31 @@ func (a *app) serve(ctx context.Context) error {
 		case <-poll.C:
 			a.takeUp(p, false)
 		case err := <-failed:
-			return errors.Join(err, p.stop(cfg))
+			return errors.Join(err, p.stop(cfg, 0))
 		case s := <-stop:
 			logger.Info("stopping: waiting for requests to end", zap.String("signal", s.String()))
+			delay := cfg.Limits.DrainDelay
+			if s == os.Interrupt { // a person at a terminal, and no balancer
+				delay = 0
+			}
 			go func() {
 				<-stop
 				logger.Warn("stopping at once")
 				os.Exit(exitFailure)
 			}()
-			return p.stop(cfg)
+			return p.stop(cfg, delay)
 		case <-ctx.Done():
-			return p.stop(cfg)
+			return p.stop(cfg, 0)
 		}
 	}
 }
 
-// stop drains for as long as the configuration allows.
-func (p *proxy) stop(cfg *config.Config) error {
+// stop drains for as long as the configuration allows. The delay is a part of it.
+func (p *proxy) stop(cfg *config.Config, delay time.Duration) error {
 	ctx, cancel := context.WithTimeout(context.Background(), cfg.Limits.DrainTimeout)
 	defer cancel()
 	p.notifyStopping()
+	p.drain(ctx, min(delay, cfg.Limits.DrainTimeout/2))
 	err := p.shutdown(ctx)
 	if errors.Is(err, context.DeadlineExceeded) {
 		p.log.Warn("requests were cut off at the end of limits.drain_timeout")
@@ -207,7 +212,8 @@ func (p *proxy) listen(ctx context.Context, failed func(error)) (err error) {
 	}
 	if l := listeners["endpoint.listen"]; l != nil {
 		p.addresses.endpoint = l.Addr().String()
-		p.serveWith("endpoint", endpointListener(l, cfg.Limits.Connections), p.endpointServer(), failed)
+		p.endpoint = p.endpointServer()
+		p.serveWith("endpoint", endpointListener(l, cfg.Limits.Connections), p.endpoint, failed)
 	}
 	if l := listeners["admin.listen"]; l != nil {
 		p.addresses.admin = l.Addr().String()
