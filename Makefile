@@ -1,10 +1,12 @@
 # make build      bin/countersign
 # make test       all tests; installs what they need below .tools
+# make test-terraform  the Terraform module with AWS's provider, which takes
+#                 some minutes to build
 # make check      format, vet, staticcheck, module files, generated tables,
 #                 known vulnerabilities
 # make bench      the figures of docs/performance.md, beside other proxies
 # make generate   the tables of awsapi
-# make dist       release binaries for all platforms, with checksums
+# make dist       archives and packages for all platforms, with SBOMs and checksums
 # make image      container image; BUILDER=docker, podman or buildah,
 #                 PLATFORM=linux/arm64, IMAGE=name:tag
 # make clean      what build and dist made; dist-clean also the tools
@@ -12,10 +14,10 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := build
-.PHONY: build test test-packages test-e2e check bench generate dist image tools clean dist-clean
+.PHONY: build test test-packages test-e2e test-terraform check bench generate dist image tools clean dist-clean
 
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
-PLATFORMS ?= linux/amd64 linux/arm64 darwin/amd64 darwin/arm64 windows/amd64
+PLATFORMS ?= linux/amd64 linux/arm64 darwin/amd64 darwin/arm64 windows/amd64 windows/arm64
 
 # The same source gives the same bytes: no paths, no build id, no cgo.
 BUILD := CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '-s -w -buildid= -X main.version=$(VERSION)'
@@ -49,6 +51,10 @@ test-packages:
 test-e2e:
 	go test -count=1 -timeout 12m ./e2e/...
 
+test-terraform:
+	.ci/tools python terraform terraform_provider
+	go test -count=1 -v -run '^TestTerraformModule$$' ./e2e
+
 check:
 	.ci/tools python staticcheck govulncheck
 	@unformatted=$$(gofmt -l $$(git ls-files -co --exclude-standard '*.go')); \
@@ -69,21 +75,9 @@ bench: build
 generate:
 	go generate ./...
 
-dist: build
-	.ci/tools nfpm
-	@rm -rf dist && mkdir dist
-	@for platform in $(PLATFORMS); do \
-		os=$${platform%/*} arch=$${platform#*/} suffix=; \
-		if [ $$os = windows ]; then suffix=.exe; fi; \
-		echo "dist: $$platform"; \
-		GOOS=$$os GOARCH=$$arch $(BUILD) -o dist/countersign-$(VERSION)-$$os-$$arch$$suffix ./cmd/countersign; \
-	done
-	@bin/countersign pages dist/pages
-	@for arch in amd64 arm64; do for format in deb rpm; do \
-		NFPM_ARCH=$$arch NFPM_VERSION=$(VERSION) NFPM_BINARY=dist/countersign-$(VERSION)-linux-$$arch \
-			.tools/bin/nfpm package -f deploy/packages/nfpm.yaml -p $$format -t dist; \
-	done; done
-	@cd dist && find . -maxdepth 1 -type f ! -name SHA256SUMS -printf '%P\n' | LC_ALL=C sort | xargs sha256sum > SHA256SUMS
+dist:
+	.ci/tools nfpm cyclonedx
+	.ci/dist $(VERSION) $(PLATFORMS)
 
 # docker if its daemon answers, else podman or buildah. These two have to be told
 # of the builder's platform, and that HEALTHCHECK is kept: OCI's format has none.

@@ -143,8 +143,10 @@ resource "aws_iam_role" "assumed" {
 }
 
 resource "aws_iam_role_policy_attachment" "assumed" {
+  # By place in the list: the ARN of a policy that is made in the same run is not
+  # known when these are counted.
   for_each = merge([
-    for name, r in var.roles : { for arn in r.policy_arns : "${name} ${arn}" => { role = name, arn = arn } }
+    for name, r in var.roles : { for i, arn in r.policy_arns : "${name} ${i}" => { role = name, arn = arn } }
   ]...)
 
   role       = aws_iam_role.assumed[each.value.role].name

@@ -10,11 +10,12 @@ output "role_arns" {
 
 output "countersign_roles" {
   description = "The section roles of countersign.yaml, as YAML."
-  value = yamlencode({
+  # yamlencode puts every text into quotes, and a duration is not a text.
+  value = replace(yamlencode({
     roles = { for name, r in var.roles : name => merge(
       { arn = aws_iam_role.assumed[name].arn, duration = "${r.max_session_duration}s" },
       r.external_id == null ? {} : { external_id = r.external_id },
     ) }
-  })
+  }), "/\"duration\": \"([0-9]+s)\"/", "\"duration\": $1")
   sensitive = true # external ids
 }
