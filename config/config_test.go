@@ -57,6 +57,20 @@ func load(t *testing.T, dir, text string, env ...string) (*Config, error) {
 	return Load(o)
 }
 
+func TestFederatedRoles(t *testing.T) {
+	for text, want := range map[string]bool{
+		`{}`: false,
+		`{federation_policy_arns: ["arn:aws:iam::aws:policy/ReadOnlyAccess"]}`:                                       true,
+		`{federation_duration: 36h, read_only: true}`:                                                                true,
+		`{federation_policy_arns: ["arn:aws:iam::aws:policy/ReadOnlyAccess"], read_only: true, enforcement: report}`: true,
+	} {
+		c, err := load(t, workdir(t), "roles: {a: "+text+"}\n")
+		if err != nil || c.Roles["a"].Federated() != want {
+			t.Errorf("%s: %v", text, err)
+		}
+	}
+}
+
 // TestBadConfigurations has one file for each way to get it wrong, and the
 // whole message beside it. A line "# env: NAME=value" sets a variable.
 func TestBadConfigurations(t *testing.T) {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/sts"
 	"github.com/countersign-proxy/countersign/sandbox"
 )
 
@@ -128,5 +129,91 @@ func TestLogin(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+func TestFederatedUser(t *testing.T) {
+	s := start(t, sandbox.Options{})
+	client := sts.NewFromConfig(config(t, s, s.Credentials()))
+	for _, test := range []struct {
+		name string
+		in   sts.GetFederationTokenInput
+		want string
+		life time.Duration
+	}{
+		{"default", sts.GetFederationTokenInput{Name: aws.String("alice"), Policy: aws.String("{}")}, "", 12 * time.Hour},
+		{"longest", sts.GetFederationTokenInput{Name: aws.String("alice"), DurationSeconds: aws.Int32(129600)}, "", 36 * time.Hour},
+		{"too long", sts.GetFederationTokenInput{Name: aws.String("alice"), DurationSeconds: aws.Int32(129601)}, "ValidationError", 0},
+		{"too short", sts.GetFederationTokenInput{Name: aws.String("alice"), DurationSeconds: aws.Int32(899)}, "ValidationError", 0},
+		{"long name", sts.GetFederationTokenInput{Name: aws.String(strings.Repeat("a", 33))}, "ValidationError", 0},
+		{"no policy", sts.GetFederationTokenInput{Name: aws.String("alice"), Policy: aws.String("x")}, "MalformedPolicyDocument", 0},
+		{"long policy", sts.GetFederationTokenInput{Name: aws.String("alice"), Policy: aws.String(`"` + strings.Repeat("x", 2047) + `"`)}, "MalformedPolicyDocument", 0},
+	} {
+		before := time.Now()
+		out, err := client.GetFederationToken(t.Context(), &test.in)
+		if code(err) != test.want {
+			t.Errorf("%s: %v", test.name, err)
+		}
+		if test.want != "" {
+			continue
+		}
+		if life := out.Credentials.Expiration.Sub(before); life < test.life-2*time.Second || life > test.life+2*time.Second {
+			t.Errorf("%s: lives for %s", test.name, life)
+		}
+		own := aws.Credentials{AccessKeyID: *out.Credentials.AccessKeyId, SecretAccessKey: *out.Credentials.SecretAccessKey, SessionToken: *out.Credentials.SessionToken}
+		federated := sts.NewFromConfig(config(t, s, own))
+		if who, err := federated.GetCallerIdentity(t.Context(), nil); err != nil || *who.Arn != "arn:aws:sts::123456789012:federated-user/alice" || *who.Arn != *out.FederatedUser.Arn {
+			t.Errorf("%s: is %v, %v", test.name, who, err)
+		}
+		if _, err := federated.AssumeRole(t.Context(), &sts.AssumeRoleInput{RoleArn: aws.String(role), RoleSessionName: aws.String("x2")}); code(err) != "AccessDenied" {
+			t.Errorf("%s: assumes a role: %v", test.name, err)
+		}
+		if _, err := federated.GetFederationToken(t.Context(), &test.in); code(err) != "AccessDenied" {
+			t.Errorf("%s: federates again: %v", test.name, err)
+		}
+		for duration, want := range map[string]int{"": 200, "3600": 400} {
+			form := url.Values{"Action": {"getSigninToken"}, "Session": {session(own)}}
+			if duration != "" {
+				form.Set("SessionDuration", duration)
+			}
+			if status, body, _ := send(t, s, http.MethodPost, form); status != want {
+				t.Errorf("%s: SessionDuration %q: %d %s", test.name, duration, status, body)
+			}
+		}
+	}
+}
+
+// Sessions of another stand-in sign in like the sandbox's own, and no others.
+func TestForeignSessions(t *testing.T) {
+	now := time.Now()
+	known := aws.Credentials{AccessKeyID: "ASIAFOREIGN", SecretAccessKey: "secret", SessionToken: "token", Expires: now.Add(time.Hour)}
+	sessions := map[string]sandbox.Session{
+		"ASIAFOREIGN": {Credentials: known, ARN: "arn:aws:sts::123456789012:assumed-role/A/a"},
+		"ASIACHAINED": {Credentials: known, ARN: "arn:aws:sts::123456789012:assumed-role/A/a", Chained: true},
+		"ASIAUSER":    {Credentials: known, ARN: "arn:aws:iam::123456789012:user/a"},
+		"ASIAEXPIRED": {Credentials: aws.Credentials{SecretAccessKey: "secret", SessionToken: "token", Expires: now.Add(-time.Second)}, ARN: "arn:aws:sts::123456789012:assumed-role/A/a"},
+	}
+	s := start(t, sandbox.Options{Foreign: func(id string) (sandbox.Session, bool) { got, ok := sessions[id]; return got, ok }})
+	for _, test := range []struct {
+		id, secret, token, duration string
+		want                        int
+	}{
+		{"ASIAFOREIGN", "secret", "token", "", 200},
+		{"ASIAFOREIGN", "secret", "token", "3600", 200},
+		{"ASIACHAINED", "secret", "token", "", 200},
+		{"ASIACHAINED", "secret", "token", "3600", 400},
+		{"ASIAFOREIGN", "wrong", "token", "", 403},
+		{"ASIAFOREIGN", "secret", "wrong", "", 403},
+		{"ASIAUSER", "secret", "token", "", 400}, // of GetSessionToken
+		{"ASIAEXPIRED", "secret", "token", "", 403},
+		{"ASIANOBODY", "secret", "token", "", 403},
+	} {
+		form := url.Values{"Action": {"getSigninToken"}, "Session": {session(aws.Credentials{AccessKeyID: test.id, SecretAccessKey: test.secret, SessionToken: test.token})}}
+		if test.duration != "" {
+			form.Set("SessionDuration", test.duration)
+		}
+		if status, body, _ := send(t, s, http.MethodPost, form); status != test.want {
+			t.Errorf("%+v: %d %s", test, status, body)
+		}
 	}
 }
