@@ -28,7 +28,16 @@ var foreignGroups = []string{"monitoring.coreos.com", "cert-manager.io"}
 // definitions of the foreign groups.
 func validate(t testing.TB, manifests []byte) error {
 	t.Helper()
-	if len(objects(t, manifests)) == 0 {
+	seen := map[string]bool{}
+	for _, o := range objects(t, manifests) {
+		metadata, _ := o["metadata"].(map[string]any)
+		name := fmt.Sprint(o["kind"], " ", metadata["namespace"], " ", metadata["name"])
+		if seen[name] {
+			return fmt.Errorf("there are two of %s", name)
+		}
+		seen[name] = true
+	}
+	if len(seen) == 0 {
 		t.Fatal("there is nothing to validate")
 	}
 	file := filepath.Join(t.TempDir(), "manifests.yaml")

@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -209,6 +210,7 @@ func TestKubernetes(t *testing.T) {
 	c.account(t, "shop", "web")
 	t.Run("webhook", func(t *testing.T) { testClusterWebhook(t, c) })
 	t.Run("manifests", func(t *testing.T) { testClusterManifests(t, c) })
+	t.Run("helm", func(t *testing.T) { testClusterHelm(t, c) })
 	t.Run("keys", func(t *testing.T) { testClusterKeys(t, c) })
 	t.Run("tokens", func(t *testing.T) { testClusterTokens(t, c) })
 }
@@ -548,6 +550,68 @@ func testClusterManifests(t *testing.T, c *cluster) {
 	}
 	if applied < 30 {
 		t.Errorf("only %d objects were tried", applied)
+	}
+}
+
+// The chart is installed, upgraded and uninstalled by helm itself. The certificate
+// of the injector stays through an upgrade: else the API server would trust one
+// that pods which are running do not have yet.
+func testClusterHelm(t *testing.T, c *cluster) {
+	const restricted = "pod-security.kubernetes.io/enforce: restricted"
+	c.namespace(t, "release", restricted)
+	dir := t.TempDir()
+	kubeconfig, values := filepath.Join(dir, "kubeconfig"), filepath.Join(dir, "values.yaml")
+	for file, text := range map[string]string{
+		kubeconfig: fmt.Sprintf("{apiVersion: v1, kind: Config, current-context: c, clusters: [{name: c, cluster: {server: %q, certificate-authority: %q}}],\n"+
+			"users: [{name: c, user: {token: %s}}], contexts: [{name: c, context: {cluster: c, user: c}}]}\n", c.url, c.roots, clusterAdmin),
+		values: chartValues + "injector: {enabled: true}\n",
+	} {
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	helm := func(argv ...string) string {
+		t.Helper()
+		command := exec.Command(tool(t, "helm"), append(argv, "--kubeconfig", kubeconfig, "--namespace", "release")...)
+		command.Env = append(bareEnvironment(dir), "HELM_CACHE_HOME="+dir, "HELM_CONFIG_HOME="+dir, "HELM_DATA_HOME="+dir)
+		output, err := command.CombinedOutput()
+		if err != nil {
+			t.Fatalf("helm %q: %v\n%s", argv, err, output)
+		}
+		return string(output)
+	}
+	type stored struct {
+		Data     map[string]string
+		Spec     struct{ Replicas int }
+		Webhooks []struct{ ClientConfig struct{ CABundle string } }
+	}
+	const apps, admission = "/apis/apps/v1/namespaces/release/deployments/", "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/"
+	read := func(path string) (o stored) {
+		t.Helper()
+		c.must(t, http.MethodGet, path, "", &o)
+		return o
+	}
+	const secret, webhook = "/api/v1/namespaces/release/secrets/gw-countersign-injector-tls", admission + "gw-countersign-injector.release"
+	if said := helm("install", "gw", chart, "--values", values); !strings.Contains(said, "The gateway is at http://gw-countersign.release.svc:8800") {
+		t.Errorf("helm says\n%s", said)
+	}
+	before := read(secret)
+	helm("upgrade", "gw", chart, "--values", values, "--set", "injector.replicas=3")
+	if got := read(apps + "gw-countersign-injector").Spec.Replicas; got != 3 {
+		t.Errorf("after the upgrade there are %d replicas", got)
+	}
+	after := read(secret)
+	if len(before.Data) != 3 || !maps.Equal(before.Data, after.Data) {
+		t.Error("an upgrade changes the certificate of the injector")
+	}
+	if hooks := read(webhook).Webhooks; len(hooks) != 1 || hooks[0].ClientConfig.CABundle != after.Data["ca.crt"] {
+		t.Error("the API server trusts another authority than that of the injector's certificate")
+	}
+	helm("uninstall", "gw")
+	for _, path := range []string{secret, webhook, apps + "gw-countersign", apps + "gw-countersign-injector"} {
+		if status := c.call(http.MethodGet, path, "").status; status != http.StatusNotFound {
+			t.Errorf("%s is left: %d", path, status)
+		}
 	}
 }
 

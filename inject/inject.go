@@ -7,9 +7,10 @@
 //
 // The trap is what containers of one pod share. The network is shared always:
 // another container may reach the metadata service as well as the sidecar can,
-// so a NetworkPolicy has to close it. Processes and the host's network must not
-// be shared, because then the sidecar's keys and its listener are not its own;
-// such pods are refused.
+// so a NetworkPolicy has to close it, and could read along when the sidecar does,
+// so the others lose the right to raw sockets. Processes and the host's network
+// must not be shared, because then the sidecar's keys and its listener are not its
+// own; such pods, and those with privileged containers, are refused.
 //
 // Objects are handled as decoded JSON and not as typed structures, so that
 // fields of Kubernetes versions to come pass through untouched.

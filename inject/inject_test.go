@@ -101,6 +101,10 @@ func TestRefusals(t *testing.T) {
 		{"host network", asks + "spec: {hostNetwork: true, containers: [{name: a}]}", "spec.hostNetwork: everybody on the node could use the sidecar's listener; use a gateway for this pod"},
 		{"host processes", asks + "spec: {hostPID: true, containers: [{name: a}]}", "spec.hostPID: other processes of the node could read the sidecar's keys; use a gateway for this pod"},
 		{"shared processes", asks + "spec: {shareProcessNamespace: true, containers: [{name: a}]}", "spec.shareProcessNamespace: the other containers could read the sidecar's keys; use a gateway for this pod"},
+		{"a privileged container", asks + "spec: {initContainers: [{name: a, securityContext: {privileged: true}}]}", "spec.initContainers[0].securityContext.privileged: the container could read the sidecar's keys; use a gateway for this pod"},
+		{"privileged that is no boolean", asks + "spec: {containers: [{name: a, securityContext: {privileged: 'yes'}}]}", "spec.containers[0].securityContext.privileged: it is neither true nor false"},
+		{"capabilities that are no list", asks + "spec: {containers: [{name: a, securityContext: {capabilities: {drop: ALL}}}]}", "spec.containers[0].securityContext.capabilities.drop: it is not a list"},
+		{"a security context that is no object", asks + "spec: {containers: [{name: a, securityContext: []}]}", "spec.containers[0].securityContext: it is not an object"},
 		{"host network that is no boolean", asks + "spec: {hostNetwork: 'yes', containers: [{name: a}]}", "spec.hostNetwork: it is neither true nor false"},
 		{"Windows", asks + "spec: {os: {name: windows}, containers: [{name: a}]}", "spec.os: there is no sidecar for Windows; use a gateway for this pod"},
 		{"a key", asks + "spec: {containers: [{name: a, env: [{name: AWS_ACCESS_KEY_ID, value: AKIAIOSFODNN7EXAMPLE}]}]}", "spec.containers[0].env[0]: AWS_ACCESS_KEY_ID gives the container a key of AWS; remove it, and let the sidecar sign"},
@@ -233,6 +237,42 @@ spec:
 	}
 	if bytes.Contains(text, []byte("role/Source")) || !bytes.Contains(text, []byte(`{"name":"AWS_ROLE_ARN","value":"arn:aws:iam::123456789012:role/Asked"}`)) {
 		t.Errorf("%s", text)
+	}
+}
+
+// Containers cannot read along what the sidecar is given over plain HTTP, whether
+// they use it or not, but where the manifest says that one needs raw sockets.
+func TestRawSocketsAreDropped(t *testing.T) {
+	pod := decode(t, strings.Replace(asks, "}}", ", countersign.dev/containers: plain}}", 1)+`
+spec:
+  initContainers:
+  - {name: mesh, securityContext: {capabilities: {add: [NET_ADMIN, NET_RAW], drop: [ALL]}}}
+  containers:
+  - {name: plain}
+  - {name: other, securityContext: {runAsUser: 0, capabilities: {add: [CHOWN], drop: [MKNOD]}}}
+  - {name: strict, securityContext: {privileged: false, capabilities: {drop: [ALL]}}}
+`)
+	for _, time := range []string{"first", "second"} {
+		if _, err := Pod(pod, options()); err != nil {
+			t.Fatal(err)
+		}
+		got := map[string]any{}
+		for _, list := range []string{"initContainers", "containers"} {
+			for _, c := range pod["spec"].(object)[list].([]any) {
+				if c := c.(object); c["name"] != Sidecar && c["name"] != Prepare {
+					got[c["name"].(string)] = c["securityContext"]
+				}
+			}
+		}
+		want := map[string]any{
+			"mesh":   object{"capabilities": object{"add": []any{"NET_ADMIN", "NET_RAW"}, "drop": []any{"ALL"}}},
+			"plain":  object{"capabilities": object{"drop": []any{"NET_RAW"}}},
+			"other":  object{"runAsUser": 0, "capabilities": object{"add": []any{"CHOWN"}, "drop": []any{"MKNOD", "NET_RAW"}}},
+			"strict": object{"privileged": false, "capabilities": object{"drop": []any{"ALL"}}},
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%s time: %s", time, diff)
+		}
 	}
 }
 

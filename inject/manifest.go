@@ -140,9 +140,7 @@ func reviseObject(n *yaml.Node, o object) error {
 		content = append(content, key, value)
 	}
 	n.Content = content
-	if len(there) < len(o) {
-		n.Style = 0 // what was short enough for one line may be so no more
-	}
+	n.Style = 0 // what was short enough for one line may be so no more
 	return nil
 }
 
@@ -171,10 +169,7 @@ func reviseList(n *yaml.Node, list []any) error {
 		delete(named, o["name"])
 		content = append(content, item)
 	}
-	if len(content) > len(n.Content) {
-		n.Style = 0
-	}
-	n.Content = content
+	n.Content, n.Style = content, 0
 	return nil
 }
 

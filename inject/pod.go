@@ -73,6 +73,9 @@ func (w *wish) apply(spec object) error {
 			if err := takeAWS(c, field, realTokens); err != nil {
 				return err
 			}
+			if err := confine(c, field); err != nil {
+				return err
+			}
 			if len(w.containers) > 0 && !slices.Contains(w.containers, name) {
 				continue
 			}

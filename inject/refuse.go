@@ -29,6 +29,55 @@ func refuseSharing(spec object) error {
 	return nil
 }
 
+// confine keeps a container from the sidecar's traffic. Containers of a pod share
+// its network, and one that may open raw sockets (packet(7)) reads along when the
+// sidecar is given its AWS credentials by the agent of EKS Pod Identity or by a
+// machine, which is plain HTTP. Runtimes give NET_RAW to whoever runs as root; so
+// it is dropped, unless the manifest asks for it by name. A privileged container
+// has the node, and with it the sidecar's keys.
+func confine(c object, field string) error {
+	field += ".securityContext"
+	security, err := child(c, "securityContext", field)
+	if err != nil {
+		return err
+	}
+	switch security["privileged"] {
+	case nil, false:
+	case true:
+		return refuse(field+".privileged", "the container could read the sidecar's keys; use a gateway for this pod")
+	default:
+		return refuse(field+".privileged", "it is neither true nor false")
+	}
+	capabilities, err := child(security, "capabilities", field+".capabilities")
+	if err != nil {
+		return err
+	}
+	has := func(list string) (bool, error) {
+		switch v := capabilities[list].(type) {
+		case nil:
+			return false, nil
+		case []any:
+			return slices.ContainsFunc(v, func(name any) bool {
+				return slices.Contains([]any{"ALL", "NET_RAW", "CAP_NET_RAW"}, name)
+			}), nil
+		}
+		return false, refuse(field+".capabilities."+list, "it is not a list")
+	}
+	added, err := has("add")
+	if err != nil {
+		return err
+	}
+	dropped, err := has("drop")
+	if err != nil || added || dropped {
+		return err
+	}
+	drop, _ := capabilities["drop"].([]any)
+	capabilities["drop"] = append(slices.Clone(drop), "NET_RAW")
+	security["capabilities"] = capabilities
+	c["securityContext"] = security
+	return nil
+}
+
 // refuseNames refuses pods that use names or ports of ours for something else.
 func (w *wish) refuseNames(inits, apps, volumes []object) error {
 	for i, c := range apps {
