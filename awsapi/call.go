@@ -1,6 +1,9 @@
 package awsapi
 
-import "fmt"
+import (
+	"fmt"
+	"strings"
+)
 
 // Call is one AWS request as understood from its bytes. It is a value: nothing
 // in it refers back to the request, and a nil map or slice means "none".
@@ -93,7 +96,9 @@ func (c *Call) Actions() []string {
 	return out
 }
 
-// Resources returns the ARNs of the call in order, without repeats.
+// Resources returns the ARNs of the call in order, without repeats. Where the
+// request leaves a name open they have wildcards; those of S3 are left out, where
+// names may hold wildcards themselves.
 func (c *Call) Resources() []string {
 	var out []string
 	seen := make(map[string]bool)
@@ -102,6 +107,12 @@ func (c *Call) Resources() []string {
 			if !seen[r] {
 				seen[r] = true
 				out = append(out, r)
+			}
+		}
+		for _, p := range n.Patterns {
+			if !seen[p] && !strings.Contains(p, ":s3:") {
+				seen[p] = true
+				out = append(out, p)
 			}
 		}
 	}

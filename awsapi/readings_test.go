@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -156,5 +157,32 @@ func TestRolesThatArePassedUnderOtherNames(t *testing.T) {
 		if c.Unknown != "" || !reflect.DeepEqual(passed, []string{admin}) {
 			t.Errorf("%s: %q %+v", name, c.Unknown, c.Needs)
 		}
+	}
+}
+
+func TestModeOfAnExpressSessionIsKnownWhereTheRequestSaysIt(t *testing.T) {
+	const line = "GET b--use1-az4--x-s3.s3express-use1-az4.us-east-1.amazonaws.com/?session"
+	for mode, want := range map[string][]string{"ReadOnly": {"ReadOnly"}, "ReadWrite": {"ReadWrite"}, "readonly": nil, "": nil} {
+		var header []string
+		if mode != "" {
+			header = []string{"X-Amz-Create-Session-Mode: " + mode}
+		}
+		c := call(t, line, header, "")
+		if c.Operation != "CreateSession" || !reflect.DeepEqual(c.Conditions["s3express:sessionmode"], want) || (want == nil) != slices.Contains(c.UnknownConditions, "s3express:sessionmode") {
+			t.Errorf("%q: %+v", mode, c)
+		}
+	}
+	for method, want := range map[string]string{"GET": "ReadOnly", "HEAD": "ReadOnly", "PUT": "ReadWrite", "DELETE": "ReadWrite"} {
+		if c := call(t, method+" b--use1-az4--x-s3.s3express-use1-az4.us-east-1.amazonaws.com/key", nil, ""); !reflect.DeepEqual(c.Conditions["s3express:sessionmode"], []string{want}) {
+			t.Errorf("%s: %+v", method, c)
+		}
+	}
+}
+
+// A record without what was left open would teach a policy that lacks it.
+func TestResourcesShowWhatTheRequestLeavesOpen(t *testing.T) {
+	c := call(t, "POST secretsmanager.us-east-1.amazonaws.com/", json11("secretsmanager.GetSecretValue"), `{"SecretId":"db"}`)
+	if want := []string{"arn:aws:secretsmanager:us-east-1:111122223333:secret:db-??????"}; !reflect.DeepEqual(c.Resources(), want) {
+		t.Errorf("%q, want %q", c.Resources(), want)
 	}
 }

@@ -3,6 +3,7 @@ package awsapi
 import (
 	"errors"
 	"fmt"
+	"net/http"
 	"slices"
 	"strings"
 )
@@ -245,6 +246,7 @@ func (rq *request) s3Express(c *Call, m match, t s3Target, action string) error 
 		}
 	} else {
 		action = "s3express:CreateSession"
+		rq.sessionMode(c, m)
 	}
 	addNeeds(c, []Need{s3Need(action, arn, open)})
 	switch m.op.name {
@@ -256,6 +258,24 @@ func (rq *request) s3Express(c *Call, m match, t s3Target, action string) error 
 		addNeeds(c, []Need{source})
 	}
 	return nil
+}
+
+// sessionMode sets s3express:SessionMode: the mode that CreateSession asks for, or
+// the least mode of a session under which the request could be made.
+func (rq *request) sessionMode(c *Call, m match) {
+	const key = "s3express:sessionmode"
+	switch v := rq.head.Values("X-Amz-Create-Session-Mode"); {
+	case m.op.name == "CreateSession" && len(v) == 1 && (v[0] == "ReadOnly" || v[0] == "ReadWrite"):
+		c.Conditions[key] = v
+	case m.op.name == "CreateSession":
+		// Without the header S3 tries ReadWrite first and ReadOnly then (S3 API
+		// reference, CreateSession).
+		c.UnknownConditions = append(c.UnknownConditions, key)
+	case rq.r.Method == http.MethodGet || rq.r.Method == http.MethodHead:
+		c.Conditions[key] = []string{"ReadOnly"}
+	default:
+		c.Conditions[key] = []string{"ReadWrite"}
+	}
 }
 
 // s3Body reads the body where an operation names something in it.

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"unicode/utf8"
 )
@@ -201,46 +202,46 @@ func (n *node) named(raw []byte, escaped bool, had *seen) (*node, error) {
 	return child, nil
 }
 
+// A span is a piece of the body.
+type span struct {
+	from, to int
+	escaped  bool // between quotes, with escapes
+}
+
 // mapOf reads an object at a leaf: a map of strings. Where a value is not a
 // string its text is kept as it is, and the leaf is odd.
 func (s *jsonScanner) mapOf(leaf, depth int) error {
-	had := make(map[string]bool)
+	var room [64][2]span
+	members := room[:0]
+	begin := s.i
 	s.i++
 	for first := true; ; first = false {
 		s.space()
 		if s.i < len(s.b) && s.b[s.i] == '}' && first {
 			break
 		}
+		start := s.i
 		raw, escaped, err := s.key()
 		if err != nil {
 			return err
 		}
-		name, err := unquote(raw, escaped)
-		if err != nil {
-			return err
-		}
-		if had[name] {
-			return ambiguous("the member %.64q occurs twice", name)
-		}
-		had[name] = true
+		name := span{start + 1, start + 1 + len(raw), escaped}
+		start = s.i
+		var value span
 		if s.i < len(s.b) && s.b[s.i] == '"' {
-			raw, escaped, err := s.str()
+			_, escaped, err := s.str()
 			if err != nil {
 				return err
 			}
-			text, err := unquote(raw, escaped)
-			if err != nil {
-				return err
-			}
-			s.f.maps[leaf] = append(s.f.maps[leaf], [2]string{name, text})
+			value = span{start + 1, s.i - 1, escaped}
 		} else {
-			start := s.i
 			if err := s.value(nil, depth+1); err != nil {
 				return err
 			}
+			value = span{start, s.i, false}
 			s.f.odd[leaf] = true
-			s.f.maps[leaf] = append(s.f.maps[leaf], [2]string{name, string(s.b[start:s.i])})
 		}
+		members = append(members, [2]span{name, value})
 		if done, err := s.next('}'); err != nil {
 			return err
 		} else if done {
@@ -248,6 +249,35 @@ func (s *jsonScanner) mapOf(leaf, depth int) error {
 		}
 	}
 	s.i++
+	if len(members) == 0 {
+		return nil
+	}
+	// One copy of the object serves all of its members.
+	text := string(s.b[begin:s.i])
+	get := func(x span) (string, error) {
+		if x.escaped {
+			return unquote(s.b[x.from:x.to], true)
+		}
+		return text[x.from-begin : x.to-begin], nil
+	}
+	had := make(map[string]struct{}, len(members))
+	pairs := slices.Grow(s.f.maps[leaf], len(members))
+	for _, m := range members {
+		name, err := get(m[0])
+		if err != nil {
+			return err
+		}
+		if _, twice := had[name]; twice {
+			return ambiguous("the member %.64q occurs twice", name)
+		}
+		had[name] = struct{}{}
+		value, err := get(m[1])
+		if err != nil {
+			return err
+		}
+		pairs = append(pairs, [2]string{name, value})
+	}
+	s.f.maps[leaf] = pairs
 	return nil
 }
 

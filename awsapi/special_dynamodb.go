@@ -196,7 +196,7 @@ func (rq *request) dynamodbAttributes(c *Call, m match, item [][2]string) {
 			return
 		}
 	}
-	var names []string
+	names := make([]string, 0, len(item)+8)
 	add := func(name string) { names = append(names, name) }
 	for _, p := range item {
 		add(p[0])
@@ -208,9 +208,12 @@ func (rq *request) dynamodbAttributes(c *Call, m match, item [][2]string) {
 	for _, n := range listed {
 		add(n)
 	}
-	alias := make(map[string]string)
-	for _, p := range rq.mapAt(m.op.special[1]) {
-		alias[p[0]] = p[1]
+	var alias map[string]string
+	if aliases := rq.mapAt(m.op.special[1]); len(aliases) > 0 {
+		alias = make(map[string]string, len(aliases))
+		for _, p := range aliases {
+			alias[p[0]] = p[1]
+		}
 	}
 	for _, at := range m.op.special[4:9] {
 		expressions, st := rq.get(at)
