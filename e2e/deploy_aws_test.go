@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -19,8 +20,8 @@ func TestCloudFormationLint(t *testing.T) {
 	}
 }
 
-// The form that `terraform fmt` gives, which also proves that it parses. The
-// provider, without which `terraform validate` does nothing, is not at hand.
+// The form that `terraform fmt` gives, which also proves that it parses.
+// TestTerraformModule carries it out.
 func TestTerraformModuleFormat(t *testing.T) {
 	terraform := terraformOrTofu(t)
 	command := exec.Command(terraform, "fmt", "-check", "-diff", "-recursive", "../deploy/aws/terraform")
@@ -30,12 +31,13 @@ func TestTerraformModuleFormat(t *testing.T) {
 	}
 }
 
-// The template, carried out by a CloudFormation that is not AWS's, makes roles
-// with the trust that the program needs and no more.
+// The template, sent through the proxy and carried out by a CloudFormation that is
+// not AWS's, makes roles with the trust that the program needs and no more, and
+// that it then assumes.
 func TestCloudFormationStack(t *testing.T) {
 	cli := tool(t, "aws")
 	u := strictMoto(t)
-	w := directly(t, u)
+	w := throughExec(t, u, deployARN)
 	dir := t.TempDir()
 	template, err := filepath.Abs(cloudFormation)
 	if err != nil {
@@ -136,6 +138,16 @@ func TestCloudFormationStack(t *testing.T) {
 			}
 			if diff := cmp.Diff(want, trust(t, x.parameters["RoleName"])); diff != "" {
 				t.Errorf("(-want +got)\n%s", diff)
+			}
+
+			home := t.TempDir()
+			config := writeConfig(t, home, u, fmt.Sprintf("roles:\n  made: {arn: %q, external_id: %q, source_identity: alice, tags: {team: shop}}\n",
+				outputs["RoleArn"], x.parameters["ExternalId"]))
+			made := way{name: "with the role that was made", wrap: []string{program, "exec", "--config", config, "--role", "made", "--"},
+				env: append(bareEnvironment(home), keyEnvironment(u)...)}
+			session := "arn:aws:sts::" + account + ":assumed-role/" + x.parameters["RoleName"] + "/"
+			if arn := made.must(t, home, nil, cli, "--output", "text", "--query", "Arn", "sts", "get-caller-identity"); !strings.HasPrefix(arn, session) {
+				t.Errorf("assumed: %s, want %s…", arn, session)
 			}
 		})
 	}
