@@ -35,13 +35,21 @@ type cluster struct {
 
 const clusterAdmin = "admin-token-of-the-test"
 
+// theCluster starts one. Its ports are picked beforehand, so it is tried again
+// should somebody else have taken one.
 func theCluster(t testing.TB) *cluster {
 	t.Helper()
-	c, err := startCluster(t, tool(t, "kube-apiserver"), tool(t, "etcd"))
-	if err != nil {
-		t.Fatal(err)
+	apiserver, etcd := tool(t, "kube-apiserver"), tool(t, "etcd")
+	var failures []error
+	for range 3 {
+		c, err := startCluster(t, apiserver, etcd)
+		if err == nil {
+			return c
+		}
+		failures = append(failures, err)
 	}
-	return c
+	t.Fatal(errors.Join(failures...))
+	return nil
 }
 
 func startCluster(t testing.TB, apiserver, etcd string) (*cluster, error) {
