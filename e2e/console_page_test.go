@@ -63,7 +63,7 @@ func TestConsolePage(t *testing.T) {
 		}
 	}
 	write("")
-	p := serve(t, u, fmt.Sprintf(consoleRoles, policyFile)+signingIn(t, u, signin))
+	p := serve(t, u, fmt.Sprintf(consoleRoles, policyFile)+signingIn(t, u, signin)+"log: {level: debug, format: json}\n")
 	home := "http://" + p.admin + "/console/"
 	c := browser.Open(t, signin.Address())
 

@@ -75,7 +75,7 @@ function addLine(line) {
   showDenials();
 }
 
-// Calls make sessions. The list comes from the server, at most once in two seconds.
+// Calls make sessions. The list comes from the server, at most once a second.
 let renewal = 0;
 function renewSessions() {
   renewal = renewal || setTimeout(async () => {
@@ -90,7 +90,7 @@ function renewSessions() {
     } catch {
       // The next call tries again.
     }
-  }, 2000);
+  }, 1000);
 }
 
 const events = new EventSource(table.dataset.events);
