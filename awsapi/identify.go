@@ -26,6 +26,10 @@ type Input struct {
 	AccountID string
 	// Region is that of the credential scope; used where the host has none.
 	Region string
+	// Reserve is asked before n more bytes are held of a body that unpacks. What it
+	// refuses makes the call unknown; what it granted is the caller's to take back.
+	// nil grants everything.
+	Reserve func(n int64) error
 }
 
 // maxInflated bounds what a compressed body may unpack to.
@@ -49,7 +53,7 @@ func Identify(in Input) *Call {
 	}
 	rq, err := readHead(in.Host, in.Request)
 	if err == nil {
-		rq.body = in.Body
+		rq.body, rq.reserve = in.Body, in.Reserve
 		if r := in.Request; rq.body == nil && r.ContentLength == 0 && len(r.TransferEncoding) == 0 && (r.Body == nil || r.Body == http.NoBody) {
 			rq.body = []byte{} // there is none
 		}
@@ -99,6 +103,7 @@ type request struct {
 	query    *form
 	protocol Protocol
 	body     []byte // as sent; nil when not read
+	reserve  func(int64) error
 	params   *form  // query and ec2: the parameters of the call
 	found    *found // what the operation's plan found in the body
 	kind     byte   // of the body: j, f or x
@@ -543,9 +548,31 @@ func (rq *request) plainBody() ([]byte, error) {
 	if z.Name != "" || z.Comment != "" || len(z.Extra) > 0 {
 		return nil, ambiguous("the head of the gzip body holds text, which a service that does not unpack it would read")
 	}
-	out, err := io.ReadAll(io.LimitReader(z, maxInflated+1))
-	if err != nil {
-		return nil, ambiguous("the body is not gzip, as its header says")
+	// Memory grows with what comes out, never with what is announced.
+	var out []byte
+	for {
+		if len(out) > maxInflated {
+			return nil, errors.New("the body unpacks to too much")
+		}
+		if len(out) == cap(out) {
+			size := min(max(2*cap(out), 16<<10), maxInflated+1)
+			if rq.reserve != nil {
+				if err := rq.reserve(int64(size - cap(out))); err != nil {
+					return nil, fmt.Errorf("there is no room to unpack the body: %w", err)
+				}
+			}
+			grown := make([]byte, len(out), size)
+			copy(grown, out)
+			out = grown
+		}
+		n, err := z.Read(out[len(out):cap(out)])
+		out = out[:len(out)+n]
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			return nil, ambiguous("the body is not gzip, as its header says")
+		}
 	}
 	if len(out) > maxInflated {
 		return nil, errors.New("the body unpacks to too much")

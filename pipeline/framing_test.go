@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"bufio"
+	"compress/gzip"
 	"io"
 	"net"
 	"net/http"
@@ -102,5 +103,25 @@ func TestBrokenFramingIsTheClientsFault(t *testing.T) {
 				t.Errorf("%+v", lines)
 			}
 		})
+	}
+}
+
+// What a body unpacks to is memory like any other.
+func TestUnpackedBodiesCountAsHeld(t *testing.T) {
+	var b strings.Builder
+	z := gzip.NewWriter(&b)
+	_, _ = io.WriteString(z, `{"TableName":"t","x":"`+strings.Repeat(" ", 4<<20)+`"}`)
+	_ = z.Close()
+	c := call{method: "POST", host: "dynamodb.us-east-1.amazonaws.com", target: "/", service: "dynamodb", keys: clientKeys, at: time.Now(), body: b.String(),
+		header: http.Header{"Content-Type": {"application/x-amz-json-1.0"}, "Content-Encoding": {"gzip"}, "X-Amz-Target": {"DynamoDB_20120810.DescribeTable"}}}
+	for sum, want := range map[int64]string{1 << 20: "no-memory", 64 << 20: "no policy"} {
+		h := setup(t, func(o *Options) { o.BodyBufferSum = sum }, nil)
+		_, _ = h.send(c, nil)
+		if lines := h.lines(); len(lines) != 1 || lines[0].Reason != want {
+			t.Errorf("%d: %+v", sum, lines)
+		}
+		if left := h.pipeline.budget.left.Load(); left != sum {
+			t.Errorf("%d of %d bytes were given back", left, sum)
+		}
 	}
 }

@@ -410,14 +410,33 @@ func (p *Pipeline) understand(x *exchange) *refusal {
 	in := awsapi.Input{Host: x.host, Request: x.in, Body: x.bodyRead, Region: region, AccountID: x.accountID}
 	if x.sig.Form == signer.FormPost {
 		x.call = identifyForm(in, x.sig.Post)
-	} else {
-		x.call = awsapi.Identify(in)
+		x.describe()
+	} else if ref := x.identifyCall(in); ref != nil {
+		return ref
 	}
-	x.describe()
 	if ref := ambiguousCall(x.call); ref != nil {
 		return ref
 	}
 	return p.credentialCall(x)
+}
+
+// identifyCall understands the request, with the memory that all requests share: a
+// body of some kilobytes may unpack to megabytes.
+func (x *exchange) identifyCall(in awsapi.Input) *refusal {
+	var full error
+	in.Reserve = func(n int64) error {
+		err := x.reserve(n)
+		if full == nil {
+			full = err
+		}
+		return err
+	}
+	x.call = awsapi.Identify(in)
+	x.describe()
+	if full != nil {
+		return refuse(awsapi.ErrThrottled, string(signer.ReasonNoMemory), "there is no room to unpack the body now: %v", full)
+	}
+	return nil
 }
 
 // account finds out whose resources the call is about. A virtual session may act
@@ -599,8 +618,9 @@ func (p *Pipeline) unsignedCall(x *exchange) *refusal {
 			return ref
 		}
 	}
-	x.call = awsapi.Identify(awsapi.Input{Host: x.host, Request: x.in, Body: x.bodyRead, Region: x.host.Region})
-	x.describe()
+	if ref := x.identifyCall(awsapi.Input{Host: x.host, Request: x.in, Body: x.bodyRead, Region: x.host.Region}); ref != nil {
+		return ref
+	}
 	if ref := ambiguousCall(x.call); ref != nil {
 		return ref
 	}

@@ -28,8 +28,8 @@ type refusal struct {
 	private           string
 	policy, statement string
 	region            string // that the signature should have named
-	cause             error // for the record alone
-	signature         bool  // counts as a signature failure
+	cause             error  // for the record alone
+	signature         bool   // counts as a signature failure
 }
 
 func refuse(kind awsapi.ErrorKind, reason, format string, args ...any) *refusal {
