@@ -89,3 +89,44 @@ func TestAuthenticate(t *testing.T) {
 		})
 	}
 }
+
+// Whatever is sent as user and password, only a pair in the form of
+// Credentials.Password authenticates, and every failure has a reason.
+func FuzzAuthenticate(f *testing.F) {
+	now := time.Date(2026, 5, 4, 3, 2, 1, 0, time.UTC)
+	const id, secret = "CSIGAAAAAAAAAAAAAAAA", "static-secret.CS1.0123456789"
+	s, err := New(Options{
+		Identities:  []Identity{{Name: "ci", Roles: []string{"deploy"}}},
+		Static:      []Static{{AccessKeyID: id, SecretAccessKey: secret, Identity: "ci"}},
+		SealingKeys: []SealingKey{{secret: []byte(strings.Repeat("k", 32))}},
+		Now:         func() time.Time { return now },
+		Rand:        strings.NewReader(strings.Repeat("r", 1<<10)),
+	})
+	if err != nil {
+		f.Fatal(err)
+	}
+	minted, err := s.Mint(Grant{Identity: Identity{Name: "ci"}, Role: "deploy", Expires: now.Add(time.Hour)})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(id, secret)
+	f.Add(minted.AccessKeyID, minted.Password())
+	f.Add(minted.AccessKeyID, minted.SecretAccessKey)
+	f.Add(minted.AccessKeyID, "."+minted.SessionToken)
+	f.Add(minted.AccessKeyID, minted.Password()+"."+minted.SessionToken)
+	f.Add(id, secret+"."+minted.SessionToken)
+	f.Add("", "")
+	f.Add("a", ".CS1.")
+	f.Add("AKIAIOSFODNN7EXAMPLE", ".CS1..CS1.")
+	f.Fuzz(func(t *testing.T, user, password string) {
+		g, err := s.Authenticate(user, password, now)
+		right := user == id && password == secret || user == minted.AccessKeyID && password == minted.Password()
+		if right != (err == nil) || right && g.Identity.Name != "ci" {
+			t.Fatalf("%q, %q: %+v, %v", user, password, g, err)
+		}
+		var refused *Error
+		if err != nil && (!errors.As(err, &refused) || refused.Reason == "" || g.Identity.Name != "") {
+			t.Fatalf("%q, %q: %+v, %#v", user, password, g, err)
+		}
+	})
+}
