@@ -96,7 +96,7 @@ func TestProxyOverTLS(t *testing.T) {
 		"AWS_ACCESS_KEY_ID=" + keys.AccessKeyID, "AWS_SECRET_ACCESS_KEY=" + keys.SecretAccessKey,
 	})}
 
-	t.Run("Go SDK", func(t *testing.T) { w.must(t, dir, nil, sdkClient) })
+	t.Run("many calls", func(t *testing.T) { w.must(t, dir, nil, sdkClient) })
 	for name, run := range callers(t) {
 		t.Run(name, func(t *testing.T) {
 			if r := run(t, w, []string{"PROXY_CA=" + certFile}); !strings.Contains(r.stdout, "assumed-role/Deploy/") {

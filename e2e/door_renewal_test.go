@@ -61,8 +61,8 @@ func TestCAIsRotatedUnderLoad(t *testing.T) {
 
 	// Beginning: the bundle has both roots, the old key signs.
 	const overlap = 12 * time.Second
+	switches := time.Now().Add(overlap) // not later
 	fleet[0].command(t, "ca", "rotate", "--overlap", overlap.String())
-	switches := time.Now().Add(overlap)
 	for _, p := range fleet {
 		p.saying(t, "the CA was replaced", 1)
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"net/url"
 	"time"
 
@@ -56,6 +57,17 @@ func (p *proxy) authenticate(a mitm.Attempt) (mitm.Caller, error) {
 		return mitm.Caller{}, nil
 	}
 	return caller, errors.New(err.Error() + howToAuthenticate)
+}
+
+// inTheClear refuses a reload that would have clients send secrets to the listener
+// as it was opened. The configuration was checked for the listener that it
+// describes, which a restart would open.
+func (p *proxy) inTheClear(cfg *config.Config) error {
+	if cfg.ProxyAuth == config.AuthenticateNone || cfg.TLS.Plaintext || p.certificate.Load() != nil ||
+		p.addresses.proxy == "" || config.LoopbackAddress(p.addresses.proxy) {
+		return nil
+	}
+	return fmt.Errorf("proxy_authentication is %s, and the listener that is open at %s has no TLS, so that others could read the secrets that clients send there: restart the proxy", cfg.ProxyAuth, p.addresses.proxy)
 }
 
 // whoIs holds an attempt against the identities. Where it fails, the reason is

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto/tls"
 	"net/url"
 	"testing"
 
@@ -32,6 +33,35 @@ func TestCredentialsInTheURLOfAProxy(t *testing.T) {
 			}
 			if password, _ := u.User.Password(); password != c.wantSecret {
 				t.Errorf("the password is read back as %q", password)
+			}
+		})
+	}
+}
+
+// The listener that is open counts, and not the one of a configuration that a
+// restart would take up.
+func TestReloadDoesNotAskForSecretsInTheClear(t *testing.T) {
+	for name, c := range map[string]struct {
+		mode, address string
+		plaintext     bool
+		tls, refused  bool
+	}{
+		"nobody asks":                 {config.AuthenticateNone, "192.0.2.1:8800", false, false, false},
+		"loopback":                    {config.AuthenticateAll, "127.0.0.1:8800", false, false, false},
+		"elsewhere":                   {config.AuthenticateTunnels, "192.0.2.1:8800", false, false, true},
+		"elsewhere, with TLS":         {config.AuthenticateTunnels, "192.0.2.1:8800", false, true, false},
+		"elsewhere, behind something": {config.AuthenticateTunnels, "192.0.2.1:8800", true, false, false},
+		"not listening":               {config.AuthenticateAll, "", false, false, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := new(proxy)
+			p.addresses.proxy = c.address
+			if c.tls {
+				p.certificate.Store(new(tls.Certificate))
+			}
+			err := p.inTheClear(&config.Config{ProxyAuth: c.mode, TLS: config.TLS{Plaintext: c.plaintext}})
+			if (err != nil) != c.refused {
+				t.Errorf("%v", err)
 			}
 		})
 	}

@@ -239,7 +239,9 @@ func (a *app) reload(ctx context.Context, p *proxy) {
 		for _, key := range needRestart(p.engine.Load().cfg, cfg) {
 			p.log.Warn("this setting takes effect after a restart", zap.String("key", key))
 		}
-		err = p.reload(ctx, cfg)
+		if err = p.inTheClear(cfg); err == nil {
+			err = p.reload(ctx, cfg)
+		}
 	}
 	if err != nil {
 		p.log.Error("the new configuration is not used; the one before stays in force", zap.Error(err))
