@@ -53,6 +53,7 @@ type Config struct {
 	Log             Log                 `key:"log"`
 
 	roleOrder []string
+	blank     bool
 	files     []string
 }
 
@@ -266,6 +267,11 @@ type Log struct {
 
 // RoleNames returns the names of the roles in the order in which the file has them.
 func (c *Config) RoleNames() []string { return slices.Clone(c.roleOrder) }
+
+// Blank reports whether the file that was read holds not one byte. That is a
+// configuration, the one of all defaults; but a file is in this state for a moment
+// when it is written in place.
+func (c *Config) Blank() bool { return c.blank }
 
 // Files returns every file that Load read or that the configuration refers to,
 // sorted: a change of any of them is a reason to load again.

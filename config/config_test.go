@@ -179,7 +179,8 @@ func TestEmptyFileIsTheDefaults(t *testing.T) {
 		want := defaultConfig()
 		want.Path = filepath.Join(dir, "countersign.yaml")
 		want.files = append(want.files, want.Path)
-		if diff := cmp.Diff(want, c, equal); diff != "" {
+		want.blank = text == ""
+		if diff := cmp.Diff(want, c, equal); diff != "" || c.Blank() != (text == "") {
 			t.Error(text, diff)
 		}
 	}

@@ -133,7 +133,7 @@ func build(o Options, name string, src []byte) (*Config, error) {
 	l := layers{d: d, viper: viper.New(), file: root}
 	l.environment(o.Env)
 	l.flags(o.Flags)
-	c := &Config{Path: abs}
+	c := &Config{Path: abs, blank: abs != "" && len(src) == 0}
 	d.value(reflect.ValueOf(c).Elem(), l.merged(), "", "", place{})
 	c.roleOrder = d.order
 	d.defaults(c)

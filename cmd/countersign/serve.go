@@ -235,6 +235,9 @@ func (p *proxy) listen(ctx context.Context, failed func(error)) (err error) {
 func (a *app) reload(ctx context.Context, p *proxy) {
 	p.notifyReloading()
 	cfg, err := a.load()
+	if err == nil && cfg.Blank() { // it was started with more
+		err = fmt.Errorf("%s is empty, as it is while it is being written; to run with the defaults, restart the proxy", cfg.Path)
+	}
 	if err == nil {
 		for _, key := range needRestart(p.engine.Load().cfg, cfg) {
 			p.log.Warn("this setting takes effect after a restart", zap.String("key", key))

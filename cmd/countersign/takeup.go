@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -91,17 +90,9 @@ func (p *proxy) reloadAuthority(always bool) (replaced bool, err error) {
 		return false, nil
 	}
 	cfg, before := p.engine.Load().cfg, p.authority.Load()
-	dir, err := authorityDir(cfg)
-	if err != nil {
-		return false, err
-	}
-	// Where there was a CA a missing one is not made: no client would trust it,
+	// A missing one is not made: there is one in use, no client would trust another,
 	// and a folder that is empty for a moment is about to be filled.
-	open := ca.Load
-	if filepath.Dir(before.Path()) != dir {
-		open = ca.Open
-	}
-	next, err := open(dir, authorityOptions(cfg))
+	next, err := ca.Load(cfg.CA.Dir, authorityOptions(cfg))
 	if err != nil {
 		return false, err
 	}
