@@ -93,9 +93,17 @@ func TestJavaScriptSDK(t *testing.T) {
 	if err := os.Symlink(modules, filepath.Join(dir, "node_modules")); err != nil {
 		t.Fatal(err)
 	}
-	compare(t, strictMoto(t), deployARN, func(t *testing.T, w way) string {
-		return w.must(t, dir, nil, node, file)
-	})
+	for name, agent := range map[string]string{"as it is": "", "with an agent": "1"} {
+		t.Run(name, func(t *testing.T) {
+			compare(t, strictMoto(t), deployARN, func(t *testing.T, w way) string {
+				env := []string{"WITH_AGENT=" + agent}
+				if w.name == "directly" {
+					env = []string{"WITH_AGENT=1"}
+				}
+				return w.must(t, dir, env, node, file)
+			})
+		})
+	}
 }
 
 // The SDK for Java takes trust and proxy from system properties, and which ones

@@ -65,6 +65,8 @@ const (
 	NodeFile   = "node.pem"   // our root alone
 	JavaFile   = "bundle.jks"
 	TokenFile  = "token" // what proves to the sidecar who fetches credentials
+
+	NodeProxyFile = "node-proxy.cjs" // what makes Node.js go through the sidecar
 )
 
 // Ports of the sidecar. The first two are on loopback.

@@ -27,11 +27,13 @@ type settings struct {
 	Endpoint, TokenFile string
 }
 
-// trustFiles are bundles on disk. An empty path was not written.
+// trustFiles are files for clients. An empty path was not written.
 type trustFiles struct {
 	Bundle string // PEM: our root, the public roots, what the environment trusted
 	Node   string // PEM: our root and what NODE_EXTRA_CA_CERTS held
 	Java   string // JKS, as Bundle
+
+	NodeProxy string // what makes Node.js go through the proxy
 }
 
 // noProxy are the addresses that clients must reach directly: themselves and
@@ -88,6 +90,9 @@ func (s settings) variables(getenv func(string) string) []variable {
 	}
 	if s.Trust.Java != "" {
 		set = append(set, variable{"JAVA_TOOL_OPTIONS", javaOptions(getenv("JAVA_TOOL_OPTIONS"), s.Trust.Java, s.ProxyURL, exceptions)})
+	}
+	if s.Trust.NodeProxy != "" {
+		set = append(set, variable{"NODE_OPTIONS", nodeOptions(getenv("NODE_OPTIONS"), s.Trust.NodeProxy)})
 	}
 	return set
 }
@@ -296,7 +301,7 @@ func envKey(name string) string {
 	return name
 }
 
-// writeTrust writes the bundles into dir. roots are what the environment trusts
+// writeTrust writes the bundles, and what goes with them, into dir. roots are what the environment trusts
 // without us.
 func writeTrust(authority *ca.Authority, dir string, mode fs.FileMode, roots []ca.Source, getenv func(string) string) (trustFiles, error) {
 	bundle := authority.Beside(roots)
@@ -312,11 +317,13 @@ func writeTrust(authority *ca.Authority, dir string, mode fs.FileMode, roots []c
 		Bundle: filepath.Join(dir, "bundle.pem"),
 		Node:   filepath.Join(dir, "node.pem"),
 		Java:   filepath.Join(dir, "bundle.jks"),
+
+		NodeProxy: filepath.Join(dir, nodeProxyFile),
 	}
 	for _, f := range []struct {
 		path string
 		data []byte
-	}{{t.Bundle, bundle.PEM()}, {t.Node, node.PEM()}, {t.Java, store}} {
+	}{{t.Bundle, bundle.PEM()}, {t.Node, node.PEM()}, {t.Java, store}, {t.NodeProxy, nodeProxyFor(authority.Suffixes())}} {
 		if err := ca.WriteFile(f.path, f.data, mode); err != nil {
 			return trustFiles{}, err
 		}

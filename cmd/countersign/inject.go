@@ -85,7 +85,7 @@ func podEnvironment(role string, existing func(string) string) []inject.Variable
 		ProxyURL:  "http://" + loopback(inject.ProxyPort),
 		Endpoint:  "http://" + loopback(inject.AdminPort) + "/credentials?role=" + url.QueryEscape(role),
 		TokenFile: at(inject.TokenFile),
-		Trust:     trustFiles{Bundle: at(inject.BundleFile), Node: at(inject.NodeFile), Java: at(inject.JavaFile)},
+		Trust:     trustFiles{Bundle: at(inject.BundleFile), Node: at(inject.NodeFile), Java: at(inject.JavaFile), NodeProxy: at(inject.NodeProxyFile)},
 	}
 	getenv := func(name string) string {
 		if name == "NO_PROXY" {
@@ -280,6 +280,7 @@ func (a *app) prepare(dir, role string) error {
 	}{
 		{inject.BundleFile, bundle.PEM()}, {inject.NodeFile, authority.RootPEM()},
 		{inject.JavaFile, store}, {inject.TokenFile, []byte(token)},
+		{inject.NodeProxyFile, nodeProxyFor(authority.Suffixes())},
 	} {
 		if err := ca.WriteFile(filepath.Join(dir, f.name), f.data, fs.FileMode(0o644)); err != nil {
 			return err
