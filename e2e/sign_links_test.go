@@ -70,11 +70,11 @@ type text/x True
 altered signature 403 SignatureDoesNotMatch
 altered key 403 SignatureDoesNotMatch
 altered lifetime 403 SignatureDoesNotMatch
-lifetime of 8 days 400 AuthorizationHeaderMalformed
+lifetime of 8 days 400 AuthorizationQueryParametersError
 another header 403 SignatureDoesNotMatch
 more in the query 403 SignatureDoesNotMatch
 another method 403 SignatureDoesNotMatch
-cut short 400 AuthorizationHeaderMalformed
+cut short 400 AuthorizationQueryParametersError
 `
 	for _, u := range []*upstream{strictMoto(t), versity(t)} {
 		t.Run(u.name, func(t *testing.T) {

@@ -324,6 +324,9 @@ func matchScope(h awsapi.Host, sig *signer.Signature) *refusal {
 		return nil
 	}
 	ref := scopeMismatch(h, sig)
+	if sig.Service != h.Service {
+		return ref // signing for another region would not help
+	}
 	ref.region = h.Region
 	if h.S3 && h.Region == "" && h.Partition == "aws" {
 		ref.region = "us-east-1" // the region of S3's global host

@@ -419,6 +419,10 @@ func TestWrongRegionNamesTheRightOne(t *testing.T) {
 			if res.StatusCode != 400 || res.Header.Get("X-Amz-Bucket-Region") != want {
 				t.Errorf("%s %s: %s, region %q in the header, want %q", method, host, res.Status, res.Header.Get("X-Amz-Bucket-Region"), want)
 			}
+			c.service, c.region = "sqs", "" // for another service, which no region mends
+			if res, _ := h.send(c, nil); res.StatusCode != 400 || res.Header.Get("X-Amz-Bucket-Region") != "" {
+				t.Errorf("%s %s for sqs: %s, region %q", method, host, res.Status, res.Header.Get("X-Amz-Bucket-Region"))
+			}
 			if element := "<Region>" + want + "</Region>"; method == "GET" && !strings.Contains(body, element) {
 				t.Errorf("%s: no %s in %s", host, element, body)
 			}

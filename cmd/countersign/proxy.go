@@ -366,6 +366,9 @@ func (p *proxy) observeSTS(e rolesession.Event) {
 
 // recordEvent writes what the proxy's outer parts saw into the record.
 func (p *proxy) recordEvent(ev mitm.Event, requestID string) {
+	if ev.Time.IsZero() { // it ends with the answer that is given now
+		ev.Time = time.Now()
+	}
 	e := audit.Entry{
 		Time: ev.Time.Add(-ev.Duration), RequestID: requestID, Client: ev.Client, Method: ev.Method, Host: ev.Host,
 		Status: ev.Status, Reason: ev.Code, Decision: audit.Deny, Duration: ev.Duration, Identity: ev.User, AccessKeyID: ev.Key,
