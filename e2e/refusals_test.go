@@ -101,7 +101,7 @@ func TestRefusals(t *testing.T) {
 	// One more than was tried: scope_of_another_region.s3, see below.
 	for _, line := range waitForAudit(t, p.audit, len(outcomes)+1) {
 		lines[line.RequestID] = append(lines[line.RequestID], line)
-		if line.Time.Before(began) {
+		if at, err := time.Parse(time.RFC3339Nano, line.Time); err != nil || at.Before(began) {
 			t.Errorf("recorded as of %s: %+v", line.Time, line)
 		}
 		if line.Decision != "deny" {
