@@ -298,6 +298,28 @@ func TestTableAndStructAgree(t *testing.T) {
 	}
 }
 
+// One word that is not known is a mistake, and no host pattern.
+func TestTunnelOfTheEnvironment(t *testing.T) {
+	dir := workdir(t)
+	for text, want := range map[string]Tunnel{
+		"none": {Mode: TunnelNone}, "public": {Mode: TunnelPublic},
+		"a.example.com":            {Mode: TunnelList, Patterns: []string{"a.example.com"}},
+		"*.example.com, b.example": {Mode: TunnelList, Patterns: []string{"*.example.com", "b.example"}},
+	} {
+		c, err := Load(options(t, dir, "COUNTERSIGN_TUNNEL="+text))
+		if err != nil {
+			t.Errorf("%s: %v", text, err)
+			continue
+		}
+		if diff := cmp.Diff(want, c.Tunnel); diff != "" {
+			t.Errorf("%s: %s", text, diff)
+		}
+	}
+	if _, err := Load(options(t, dir, "COUNTERSIGN_TUNNEL=all")); err == nil || !strings.Contains(err.Error(), `"all" is not known; expected public, none, or a list of host patterns`) {
+		t.Errorf("all: %v", err)
+	}
+}
+
 func TestEnvironmentAndFlagsWinOverTheFile(t *testing.T) {
 	dir := workdir(t)
 	o := options(t, dir,

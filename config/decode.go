@@ -560,8 +560,8 @@ func textNode(t reflect.Type, text string) (*yaml.Node, error) {
 		parts[i] = strings.TrimSpace(parts[i])
 	}
 	switch {
-	case t == tunnelType && (text == TunnelPublic || text == TunnelNone), t == unsignedType && text == "deny":
-		return scalar(text), nil
+	case t == tunnelType && len(parts) == 1 && !strings.ContainsAny(text, ".:"), t == unsignedType && text == "deny":
+		return scalar(text), nil // one word, right or wrong: no host that is tunnelled to has such a name
 	case t.Kind() == reflect.Map:
 		if elem := t.Elem(); elem.Kind() == reflect.Struct {
 			return nil, errors.New("expected YAML in braces, such as {name: {…}}")
