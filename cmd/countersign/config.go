@@ -90,6 +90,7 @@ func checkWiring(cfg *config.Config, g grants) (errs []error) {
 	}
 	_, err = pipelineRoles(g)
 	add(err)
+	add(checkCredentialCalls(cfg.CredentialCalls))
 	_, err = newTransport(cfg, nil)
 	add(err)
 	add(config.CheckStateDir(cfg.StateDir))

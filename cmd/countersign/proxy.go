@@ -203,6 +203,9 @@ func (p *proxy) newEngine(ctx context.Context, cfg *config.Config, g grants, bef
 	if e.sts, err = virtualsts.New(virtualsts.Options{Identities: e.identities, Sessions: e.sessions, Roles: virtualRoles(g)}); err != nil {
 		return nil, err
 	}
+	if err := checkCredentialCalls(cfg.CredentialCalls); err != nil {
+		return nil, err
+	}
 	var hosts []pipeline.HostRule
 	for _, h := range cfg.Hosts {
 		hosts = append(hosts, pipeline.HostRule{Match: matcher(h.Pattern), Service: h.Service, Region: h.Region})
@@ -436,6 +439,21 @@ type statusWriter struct {
 }
 
 func (w statusWriter) WriteHeader(int) { w.ResponseWriter.WriteHeader(w.status) }
+
+// checkCredentialCalls refuses names that let nothing through: one that is
+// misspelt would be found out when the call is needed.
+func checkCredentialCalls(calls []string) error {
+	for _, call := range calls {
+		service, operation, _ := strings.Cut(call, ":")
+		switch yes, known := awsapi.HandsOutKeys(service, operation); {
+		case !known:
+			return fmt.Errorf("credential_calls: %s is not known; write service and operation as the record does, such as iam:CreateAccessKey", call)
+		case !yes:
+			return fmt.Errorf("credential_calls: the answer of %s carries no AWS keys, so that it is let through without; leave it out", call)
+		}
+	}
+	return nil
+}
 
 // openAuthority opens the CA of the configuration, and makes one on first use.
 func openAuthority(cfg *config.Config) (*ca.Authority, error) {
