@@ -47,9 +47,10 @@ test-packages:
 	@$(if $(RACE),true,echo 'test: without the race detector, since there is no C compiler')
 	go test $(RACE) $(PACKAGES)
 
-# Not from the cache: it cannot see that the program under test has changed.
+# Not from the cache: it cannot see that the program under test has changed. Tests
+# that mostly wait, and look at nothing that others change, run three at a time.
 test-e2e:
-	go test -count=1 -timeout 12m ./e2e/...
+	go test -count=1 -timeout 12m -parallel 3 ./e2e/...
 
 test-terraform:
 	.ci/tools python terraform terraform_provider

@@ -401,6 +401,7 @@ upstream:
 
 // `countersign logout` ends what was made for an identity, and says what it cannot end.
 func TestConsoleLogout(t *testing.T) {
+	t.Parallel()
 	tool(t, "aws")
 	u := strictMoto(t)
 	p := serve(t, u, "identities: {local: {roles: [deploy, source]}, other: {roles: [deploy]}}\n")

@@ -209,6 +209,7 @@ func TestConsoleThroughDex(t *testing.T) {
 // People of an organization sign in with a certified provider, in a real browser, and
 // get what the rules for its tokens give them.
 func TestConsoleOpenIDConnect(t *testing.T) {
+	t.Parallel()
 	tool(t, "aws")
 	modules := nodeModules(t)
 	node := tool(t, "node")

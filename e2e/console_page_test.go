@@ -51,6 +51,7 @@ var consoleVariables = regexp.MustCompile(`(?m)^export (\w+)=(.*)$`)
 // A person's way through the page in a real browser, beside real calls of the AWS CLI
 // through the proxy.
 func TestConsolePage(t *testing.T) {
+	t.Parallel()
 	tool(t, "aws")
 	modules := nodeModules(t)
 	u := strictMoto(t)

@@ -35,6 +35,7 @@ func TestTerraformModuleFormat(t *testing.T) {
 // not AWS's, makes roles with the trust that the program needs and no more, and
 // that it then assumes.
 func TestCloudFormationStack(t *testing.T) {
+	t.Parallel()
 	cli := tool(t, "aws")
 	u := strictMoto(t)
 	w := throughExec(t, u, deployARN)

@@ -64,6 +64,7 @@ func listenerCertificate(t testing.TB, dir string) (certFile, keyFile string) {
 // The proxy listener speaks TLS where it is not on loopback: HTTPS_PROXY is then
 // an https:// URL.
 func TestProxyOverTLS(t *testing.T) {
+	t.Parallel()
 	u := strictMoto(t)
 	dir := t.TempDir()
 	certFile, keyFile := listenerCertificate(t, dir)
@@ -306,6 +307,7 @@ func (l *load) wait(t testing.TB, more int64) {
 // more connections, and it ends what it has begun. Its last answer on each
 // connection says so, and clients open another one.
 func TestReplicaIsReplacedUnderLoad(t *testing.T) {
+	t.Parallel()
 	u := strictMoto(t)
 	fleet := replicas(t, u, 3)
 	b := balance(t, fleet[0].address, fleet[1].address)
@@ -342,6 +344,7 @@ func TestReplicaIsReplacedUnderLoad(t *testing.T) {
 // A replica that is killed takes with it what was under way there. Sessions go
 // on at the other one, and SDKs retry what failed.
 func TestReplicaIsKilled(t *testing.T) {
+	t.Parallel()
 	u := strictMoto(t)
 	fleet := replicas(t, u, 2)
 	b := balance(t, fleet[0].address, fleet[1].address)

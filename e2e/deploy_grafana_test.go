@@ -39,6 +39,7 @@ type Query = JSON<schema.DataQuery> & { datasource?: JSON<schema.DataSourceRef>,
 // Grafana ignores a key that it does not know and a value that is none of its
 // own, so a panel with a mistake in it just looks wrong. Its types tell.
 func TestDashboardHasGrafanasTypes(t *testing.T) {
+	t.Parallel()
 	modules := nodeModules(t)
 	for _, module := range []string{"@grafana/schema", "typescript"} {
 		_, err := os.Stat(filepath.Join(modules, module))

@@ -26,6 +26,7 @@ const hostGuide = "host.md"
 // Every command of the guides is run, in a network of its own: they name the
 // default ports.
 func TestGuides(t *testing.T) {
+	t.Parallel()
 	if os.Getuid() != 0 {
 		t.Skip("namespaces need root")
 	}

@@ -352,6 +352,7 @@ func with(t testing.TB, values string, path []string, value any) string {
 
 // A value of the wrong kind is refused wherever it is, and the message names it.
 func TestChartRefusesEveryWrongValue(t *testing.T) {
+	t.Parallel()
 	tried := 0
 	leaves(defaultValues(t), nil, func(path []string, value any) {
 		tried++

@@ -16,6 +16,7 @@ import (
 
 // The packages hold what they should, and the same source gives the same bytes.
 func TestPackages(t *testing.T) {
+	t.Parallel()
 	build := func(format string) string { return buildPackage(t, format, "1.2.3") }
 	for _, format := range []string{"deb", "rpm"} {
 		first, err := os.ReadFile(build(format))

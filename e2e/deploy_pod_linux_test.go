@@ -25,6 +25,7 @@ const insidePod = "COUNTERSIGN_TEST_INSIDE_POD"
 // container that holds its image and its mounts, its user, its environment, and
 // the order of start and end.
 func TestSidecarInAPod(t *testing.T) {
+	t.Parallel()
 	if os.Getuid() != 0 {
 		t.Skip("namespaces need root")
 	}

@@ -360,6 +360,7 @@ func TestDashboardIsWellFormed(t *testing.T) {
 // A real Prometheus scrapes a real proxy that is in use. Every query of the
 // dashboard and every recording rule returns numbers; no alert has an error.
 func TestDashboardShowsData(t *testing.T) {
+	t.Parallel()
 	binary := tool(t, "prometheus")
 	if testing.Short() {
 		t.Skip("waits for scrapes")

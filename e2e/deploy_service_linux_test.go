@@ -24,6 +24,7 @@ const insideService = "COUNTERSIGN_TEST_INSIDE_SERVICE"
 // The package is installed on a machine with a running systemd, set up as the
 // guide says, used, upgraded and removed.
 func TestService(t *testing.T) {
+	t.Parallel()
 	if os.Getuid() != 0 {
 		t.Skip("namespaces need root")
 	}

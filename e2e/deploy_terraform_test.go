@@ -28,6 +28,7 @@ func terraformProvider(t *testing.T) string {
 // The module makes, through the proxy and with AWS's own provider, the roles that
 // the proxy needs; and what it says to put into the configuration works.
 func TestTerraformModule(t *testing.T) {
+	t.Parallel()
 	provider := terraformProvider(t)
 	terraform, cli := terraformOrTofu(t), tool(t, "aws")
 	u := strictMoto(t)

@@ -49,6 +49,7 @@ func onceClient(way *url.URL, roots *x509.CertPool) *http.Client {
 // in the bundle, then it signs, then the old key goes. Clients with the new bundle
 // notice nothing, and those with the old one nothing until the switch.
 func TestCAIsRotatedUnderLoad(t *testing.T) {
+	t.Parallel()
 	u := strictMoto(t)
 	fleet := replicas(t, u, 2)
 	b := balance(t, fleet[0].address, fleet[1].address)
@@ -166,6 +167,7 @@ func TestMountedCAIsTakenUp(t *testing.T) {
 
 // cert-manager renews the certificate of the proxy's own listener.
 func TestListenerCertificateIsRenewedUnderLoad(t *testing.T) {
+	t.Parallel()
 	u := strictMoto(t)
 	dir := t.TempDir()
 	certFile, keyFile := listenerCertificate(t, dir)

@@ -33,6 +33,7 @@ const (
 // it, and the image is run as one should: read-only, with no capability, no new
 // privileges, the default seccomp filter, and as its own user.
 func TestImage(t *testing.T) {
+	t.Parallel()
 	if os.Getuid() != 0 {
 		t.Skip("mounts, and files of other owners, need root")
 	}

@@ -201,6 +201,7 @@ func unregister(t testing.TB, c *cluster, name string) {
 // TestKubernetes is about what a real API server makes of our webhook, of the
 // manifests, and of its service accounts.
 func TestKubernetes(t *testing.T) {
+	t.Parallel()
 	c := theCluster(t)
 	t.Logf("kube-apiserver was ready after %v", c.started.Round(100*time.Millisecond))
 	const restricted = "pod-security.kubernetes.io/enforce: restricted, pod-security.kubernetes.io/warn: restricted"

@@ -229,6 +229,7 @@ func confusedToken(t testing.TB, i *oidc) string {
 // Terraform with an alias for each of a hundred accounts holds as many sessions at
 // once, all of them on one port.
 func TestAHundredAccountsAtOnce(t *testing.T) {
+	t.Parallel()
 	const accounts = 100
 	u := strictMoto(t)
 	p := serveSessions(t, u, startOIDC(t), "")

@@ -113,6 +113,7 @@ func (l *listening) search(t *testing.T, u *upstream) (found []string, issued []
 // whole run, nothing is in any byte that a client received, in its files, or in the
 // proxy's log, record, metrics or state.
 func TestNoRealSessionLeaks(t *testing.T) {
+	t.Parallel()
 	interpreter := python(t)
 	tool(t, "aws")
 	node := tool(t, "node")

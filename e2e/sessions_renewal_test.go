@@ -55,6 +55,7 @@ func startAgent(t testing.TB, p *proxy, hasten bool) *agent {
 // Programs that are given an address and a token file, as pods are, fetch their
 // credentials and renew them by themselves.
 func TestSDKsRenewTheirCredentials(t *testing.T) {
+	t.Parallel()
 	interpreter := python(t)
 	node := tool(t, "node")
 	modules := nodeModules(t)
