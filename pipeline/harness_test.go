@@ -222,6 +222,10 @@ func (h *harness) send(c call, change func(http.Header)) (*http.Response, string
 		h.t.Fatal(err)
 	}
 	res, err := http.ReadResponse(bufio.NewReader(conn), &http.Request{Method: c.method})
+	if err == io.ErrUnexpectedEOF {
+		// An answer that is stopped may have its head still in a buffer.
+		return &http.Response{Status: "no answer", Header: http.Header{}}, ""
+	}
 	if err != nil {
 		h.t.Fatal(err)
 	}
