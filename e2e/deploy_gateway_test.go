@@ -61,36 +61,47 @@ func listenerCertificate(t testing.TB, dir string) (certFile, keyFile string) {
 	return certFile, keyFile
 }
 
+// serveTLS runs a proxy for other machines, with a certificate for localhost.
+func serveTLS(t testing.TB, u *upstream, dir, more string) (p *proxy, port, certFile, keyFile string) {
+	t.Helper()
+	certFile, keyFile = listenerCertificate(t, dir)
+	address, err := freeAddress()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, port, err = net.SplitHostPort(address); err != nil {
+		t.Fatal(err)
+	}
+	return serve(t, u, "listen: \"0.0.0.0:"+port+"\"\ntls: {cert_file: "+certFile+", key_file: "+keyFile+"}\n"+more), port, certFile, keyFile
+}
+
+// joinFiles writes one file of several, and returns its path.
+func joinFiles(t testing.TB, path string, files ...string) string {
+	t.Helper()
+	var all []byte
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, text...)
+	}
+	if err := os.WriteFile(path, all, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
 // The proxy listener speaks TLS where it is not on loopback: HTTPS_PROXY is then
 // an https:// URL.
 func TestProxyOverTLS(t *testing.T) {
 	t.Parallel()
 	u := strictMoto(t)
 	dir := t.TempDir()
-	certFile, keyFile := listenerCertificate(t, dir)
-	address, err := freeAddress()
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, port, err := net.SplitHostPort(address)
-	if err != nil {
-		t.Fatal(err)
-	}
-	p := serve(t, u, "listen: \"0.0.0.0:"+port+"\"\ntls: {cert_file: "+certFile+", key_file: "+keyFile+"}\n")
+	p, port, certFile, _ := serveTLS(t, u, dir, "")
 
 	// One bundle for both: that of AWS's names, and the gateway's own.
-	bundle := filepath.Join(dir, "both.pem")
-	var both []byte
-	for _, file := range []string{p.bundle, certFile} {
-		text, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		both = append(both, text...)
-	}
-	if err := os.WriteFile(bundle, both, 0o600); err != nil {
-		t.Fatal(err)
-	}
+	bundle := joinFiles(t, filepath.Join(dir, "both.pem"), p.bundle, certFile)
 	keys := p.clients["ci"]
 	w := way{name: "through a TLS proxy", audit: p.audit, env: slices.Concat(bareEnvironment(dir), trustEnvironment(bundle), []string{
 		"HTTPS_PROXY=https://localhost:" + port,

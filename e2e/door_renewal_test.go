@@ -4,7 +4,6 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
-	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -170,16 +169,7 @@ func TestListenerCertificateIsRenewedUnderLoad(t *testing.T) {
 	t.Parallel()
 	u := strictMoto(t)
 	dir := t.TempDir()
-	certFile, keyFile := listenerCertificate(t, dir)
-	address, err := freeAddress()
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, port, err := net.SplitHostPort(address)
-	if err != nil {
-		t.Fatal(err)
-	}
-	p := serve(t, u, "listen: \"0.0.0.0:"+port+"\"\ntls: {cert_file: "+certFile+", key_file: "+keyFile+"}\n"+
+	p, port, certFile, keyFile := serveTLS(t, u, dir,
 		"roles: {deploy: {arn: \""+deployARN+"\"}, source: {arn: \"\", assume: [\""+deployARN+"\"]}}\n")
 	roots := withRoots(t, p.bundle)
 	trust := func(file string) *x509.Certificate {

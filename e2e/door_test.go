@@ -163,20 +163,10 @@ func basic(user, password string) string {
 func TestProxyAuthentication(t *testing.T) {
 	u := strictMoto(t)
 	dir := t.TempDir()
-	certFile, keyFile := listenerCertificate(t, dir)
-	address, err := freeAddress()
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, port, err := net.SplitHostPort(address)
-	if err != nil {
-		t.Fatal(err)
-	}
 	clients := callers(t)
 	const debug = "log: {level: debug}\nproxy_authentication: all\n"
 	plain := serve(t, u, debug)
-	secure := serve(t, u, debug+"listen: \"0.0.0.0:"+port+"\"\ntls: {cert_file: "+certFile+", key_file: "+keyFile+"}\n"+
-		"identities: {ci: {roles: [deploy]}}\n")
+	secure, port, certFile, _ := serveTLS(t, u, dir, debug+"identities: {ci: {roles: [deploy]}}\n")
 	ci := clientKeys["ci"]
 
 	// What `env` prints is what a user pastes; only the name of the machine is not in this test's certificate.
@@ -189,18 +179,7 @@ func TestProxyAuthentication(t *testing.T) {
 		t.Fatalf("`env` prints the proxy %v (%v)", proxied.Redacted(), err)
 	}
 	proxied.Host = "localhost:" + port
-	bundle := filepath.Join(dir, "both.pem")
-	var both []byte
-	for _, file := range []string{secure.bundle, certFile} {
-		text, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		both = append(both, text...)
-	}
-	if err := os.WriteFile(bundle, both, 0o600); err != nil {
-		t.Fatal(err)
-	}
+	bundle := joinFiles(t, filepath.Join(dir, "both.pem"), secure.bundle, certFile)
 	minted := way{name: "minted, over TLS", env: slices.Concat(bareEnvironment(dir), trustEnvironment(bundle), []string{
 		"HTTPS_PROXY=" + proxied.String(), "AWS_ACCESS_KEY_ID=" + printed.Set["AWS_ACCESS_KEY_ID"],
 		"AWS_SECRET_ACCESS_KEY=" + printed.Set["AWS_SECRET_ACCESS_KEY"], "AWS_SESSION_TOKEN=" + printed.Set["AWS_SESSION_TOKEN"],
