@@ -14,6 +14,7 @@ import (
 	"github.com/countersign-proxy/countersign/awsapi"
 	"github.com/countersign-proxy/countersign/ca"
 	"github.com/countersign-proxy/countersign/identity"
+	"github.com/countersign-proxy/countersign/inject"
 )
 
 // settings are what a client needs to work through a proxy.
@@ -301,8 +302,9 @@ func envKey(name string) string {
 	return name
 }
 
-// writeTrust writes the bundles, and what goes with them, into dir. roots are what the environment trusts
-// without us.
+// writeTrust writes the bundles, and what goes with them, into dir, under the names
+// that they have beside a sidecar too. roots are what the environment trusts without
+// us; getenv tells what NODE_EXTRA_CA_CERTS held.
 func writeTrust(authority *ca.Authority, dir string, mode fs.FileMode, roots []ca.Source, getenv func(string) string) (trustFiles, error) {
 	bundle := authority.Beside(roots)
 	node, err := authority.NodeTrust(ca.TrustOptions{Getenv: getenv})
@@ -314,11 +316,11 @@ func writeTrust(authority *ca.Authority, dir string, mode fs.FileMode, roots []c
 		return trustFiles{}, err
 	}
 	t := trustFiles{
-		Bundle: filepath.Join(dir, "bundle.pem"),
-		Node:   filepath.Join(dir, "node.pem"),
-		Java:   filepath.Join(dir, "bundle.jks"),
+		Bundle: filepath.Join(dir, inject.BundleFile),
+		Node:   filepath.Join(dir, inject.NodeFile),
+		Java:   filepath.Join(dir, inject.JavaFile),
 
-		NodeProxy: filepath.Join(dir, nodeProxyFile),
+		NodeProxy: filepath.Join(dir, inject.NodeProxyFile),
 	}
 	for _, f := range []struct {
 		path string

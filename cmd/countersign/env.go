@@ -129,35 +129,26 @@ func (a *app) clientSettings(role string, renew bool) (settings, *config.Config,
 
 // publishTrust writes the bundles that clients of the configured proxy use:
 // beside the CA or, where that is a read-only mount, into the state directory.
+// Both are closed to the users of the machine, and certificates are public: where
+// systemd has made a folder for what the service tells others (RuntimeDirectory=,
+// /run/countersign), they are written there as well.
 func (a *app) publishTrust(authority *ca.Authority, cfg *config.Config) (trustFiles, error) {
-	roots, err := ca.EnvironmentRoots(ca.TrustOptions{Getenv: a.outerTrust(cfg)})
+	getenv := a.outerTrust(cfg)
+	roots, err := ca.EnvironmentRoots(ca.TrustOptions{Getenv: getenv})
 	if err != nil {
 		return trustFiles{}, err
 	}
-	t, err := writeTrust(authority, cfg.CA.Dir, 0o600, roots, a.outerTrust(cfg))
+	t, err := writeTrust(authority, cfg.CA.Dir, 0o600, roots, getenv)
 	if errors.Is(err, fs.ErrPermission) || isReadOnly(err) {
-		if err := config.MakeStateDir(cfg.StateDir); err != nil {
-			return trustFiles{}, err
+		if err = config.MakeStateDir(cfg.StateDir); err == nil {
+			t, err = writeTrust(authority, cfg.StateDir, 0o600, roots, getenv)
 		}
-		return writeTrust(authority, cfg.StateDir, 0o600, roots, a.outerTrust(cfg))
+	}
+	if dir, _, _ := strings.Cut(a.getenv("RUNTIME_DIRECTORY"), ":"); dir != "" {
+		_, forAll := writeTrust(authority, dir, 0o644, roots, getenv)
+		err = errors.Join(err, forAll)
 	}
 	return t, err
-}
-
-// publishForAll writes them once more where systemd has made a folder for what
-// the service tells others (RuntimeDirectory=, /run/countersign): the state
-// directory is closed to the users of the machine, and certificates are public.
-func (a *app) publishForAll(authority *ca.Authority, cfg *config.Config) error {
-	dir, _, _ := strings.Cut(a.getenv("RUNTIME_DIRECTORY"), ":")
-	if dir == "" {
-		return nil
-	}
-	roots, err := ca.EnvironmentRoots(ca.TrustOptions{Getenv: a.outerTrust(cfg)})
-	if err != nil {
-		return err
-	}
-	_, err = writeTrust(authority, dir, 0o644, roots, a.outerTrust(cfg))
-	return err
 }
 
 // outerTrust hides variables that point at our own bundles, as they do in a

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"net/http"
 	"net/url"
 	"os"
@@ -266,25 +265,14 @@ func (a *app) prepare(dir, role string) error {
 	if err != nil {
 		return err
 	}
-	bundle, err := authority.Trust(ca.TrustOptions{Getenv: a.getenv})
+	roots, err := ca.EnvironmentRoots(ca.TrustOptions{Getenv: a.getenv})
 	if err != nil {
 		return err
 	}
-	store, err := bundle.JKS("", authority.Roots()[0].NotBefore)
-	if err != nil {
+	// What Node.js has to trust beside its own roots is the containers' affair.
+	nothing := func(string) string { return "" }
+	if _, err := writeTrust(authority, dir, 0o644, roots, nothing); err != nil {
 		return err
 	}
-	for _, f := range []struct {
-		name string
-		data []byte
-	}{
-		{inject.BundleFile, bundle.PEM()}, {inject.NodeFile, authority.RootPEM()},
-		{inject.JavaFile, store}, {inject.TokenFile, []byte(token)},
-		{inject.NodeProxyFile, nodeProxyFor(authority.Suffixes())},
-	} {
-		if err := ca.WriteFile(filepath.Join(dir, f.name), f.data, fs.FileMode(0o644)); err != nil {
-			return err
-		}
-	}
-	return nil
+	return ca.WriteFile(filepath.Join(dir, inject.TokenFile), []byte(token), 0o644)
 }

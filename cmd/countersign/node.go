@@ -17,10 +17,8 @@ import (
 //go:embed node-proxy.cjs
 var nodeProxy string
 
-const (
-	nodeProxyFile     = inject.NodeProxyFile
-	nodeProxySuffixes = "const suffixes = [];"
-)
+// nodeProxySuffixes is the line of it that the suffixes are written into.
+const nodeProxySuffixes = "const suffixes = [];"
 
 // nodeProxyFor is the program for hosts at and below the suffixes.
 func nodeProxyFor(suffixes []string) []byte {
@@ -40,7 +38,7 @@ var nodeOption = regexp.MustCompile(`(?:[^\s"]|"(?:[^"\\]|\\.)*")+`)
 func nodeOptions(existing, file string) string {
 	ours := func(word string) bool {
 		path := strings.ReplaceAll(strings.Trim(word, `"`), `\\`, `\`)
-		return filepath.Base(path) == nodeProxyFile
+		return filepath.Base(path) == inject.NodeProxyFile
 	}
 	var out []string
 	words := nodeOption.FindAllString(existing, -1)

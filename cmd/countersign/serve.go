@@ -75,7 +75,6 @@ func (a *app) serve(ctx context.Context) error {
 	}
 	// Whoever sees the proxy ready must find what to trust.
 	trust, err := a.publishTrust(p.authority.Load(), cfg)
-	err = errors.Join(err, a.publishForAll(p.authority.Load(), cfg))
 	if err != nil {
 		return errors.Join(err, p.shutdown(ctx))
 	}

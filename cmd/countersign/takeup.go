@@ -115,8 +115,7 @@ func (a *app) authorityTaken(p *proxy) error {
 	for _, c := range authority.Info().Intermediates {
 		signers = append(signers, string(c.State)+" from "+c.NotBefore.Format(time.RFC3339)+" to "+c.NotAfter.Format(time.RFC3339))
 	}
-	_, err := a.publishTrust(authority, p.engine.Load().cfg)
-	if err = errors.Join(err, a.publishForAll(authority, p.engine.Load().cfg)); err != nil {
+	if _, err := a.publishTrust(authority, p.engine.Load().cfg); err != nil {
 		return fmt.Errorf("the CA is in use, but its bundle for clients was not written: %w", err)
 	}
 	p.log.Info("the CA was replaced", zap.Strings("roots", roots), zap.Strings("signers", signers))
