@@ -187,14 +187,11 @@ func countersign(ctx context.Context, dir, program string, s settings, start fun
 	if err != nil {
 		return way{}, err
 	}
-	listen, err := freeAddress()
+	addresses, err := freeAddresses(2)
 	if err != nil {
 		return way{}, err
 	}
-	admin, err := freeAddress()
-	if err != nil {
-		return way{}, err
-	}
+	listen, admin := addresses[0], addresses[1]
 	path := func(name string) string { return filepath.Join(dir, name) }
 	text := fmt.Sprintf(configuration, listen, admin, path("state"), path("policy.json"), clientKeys.AccessKeyID,
 		path("client.key"), s.Upstream, s.Root, path("audit.jsonl"))
@@ -222,10 +219,11 @@ func countersign(ctx context.Context, dir, program string, s settings, start fun
 
 // mitmproxy with an addon that signs with botocore, streaming.
 func mitmproxy(ctx context.Context, dir, mitmdump string, s settings, start func(*exec.Cmd) error) (way, error) {
-	listen, err := freeAddress()
+	addresses, err := freeAddresses(1)
 	if err != nil {
 		return way{}, err
 	}
+	listen := addresses[0]
 	host, port, err := net.SplitHostPort(listen)
 	if err != nil {
 		return way{}, err
@@ -271,13 +269,17 @@ func plainEnvironment(dir string) []string {
 	return environment
 }
 
-// freeAddress is one that nobody listened on a moment ago.
-func freeAddress() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
+// freeAddresses are n different ones that nobody listened on a moment ago.
+func freeAddresses(n int) (addresses []string, err error) {
+	for range n {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			return nil, err
+		}
+		defer l.Close() // at the end: the system gives none of them twice
+		addresses = append(addresses, l.Addr().String())
 	}
-	return l.Addr().String(), l.Close()
+	return addresses, nil
 }
 
 func reachable(ctx context.Context, address string) error {

@@ -147,11 +147,12 @@ func (p *proxy) start(t testing.TB, dir string) (err error) {
 	p.process = command.Process
 	ended := make(chan error, 1)
 	go func() { ended <- command.Wait() }()
+	ready := false
 	t.Cleanup(func() {
 		p.process.Signal(syscall.SIGTERM)
 		select {
 		case err := <-ended:
-			if (err != nil) != p.recordLost {
+			if ready && (err != nil) != p.recordLost { // else start has said it already
 				t.Errorf("serve ended with %v", err)
 			}
 		case <-time.After(20 * time.Second):
@@ -170,6 +171,7 @@ func (p *proxy) start(t testing.TB, dir string) (err error) {
 		if err == nil {
 			response.Body.Close()
 			if response.StatusCode == http.StatusOK {
+				ready = true
 				return nil
 			}
 		}

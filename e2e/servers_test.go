@@ -16,6 +16,7 @@ import (
 	"fmt"
 	"io"
 	"math/big"
+	mathrand "math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -23,6 +24,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -320,14 +322,30 @@ func versity(t testing.TB) *upstream {
 	return u
 }
 
-// freeAddress returns a loopback address that nobody listened on a moment ago.
+// lastPort is the port that freeAddress looked at last.
+var lastPort = func() *atomic.Uint32 {
+	var port atomic.Uint32
+	port.Store(mathrand.Uint32N(firstEphemeral - firstPort))
+	return &port
+}()
+
+// The ports of freeAddress lie below those that systems hand out by themselves, to
+// listeners on port 0 and to every connection that is made (Linux from 32768, others
+// from 49152), so nothing takes one between its choice and its use.
+const firstPort, firstEphemeral = 20000, 32768
+
+// freeAddress returns a loopback address that nobody listens on. It gives each address
+// to one test only, since the program that will listen there may start late.
 func freeAddress() (string, error) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
+	var err error
+	for range 100 {
+		port := firstPort + lastPort.Add(1)%(firstEphemeral-firstPort)
+		var listener net.Listener
+		if listener, err = net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port)); err == nil {
+			return listener.Addr().String(), listener.Close()
+		}
 	}
-	defer listener.Close()
-	return listener.Addr().String(), nil
+	return "", err
 }
 
 // answers waits until an HTTPS server answers anything at all.
