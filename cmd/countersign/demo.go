@@ -253,6 +253,8 @@ func (d *demonstration) serve(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	ctx, stop := signal.NotifyContext(ctx, stopSignals...)
+	defer stop()
 	s := settings{
 		ProxyURL:    "http://" + d.proxy.addresses.proxy,
 		Credentials: identity.Credentials{AccessKeyID: d.pair.AccessKeyID, SecretAccessKey: d.pair.SecretAccessKey},
@@ -263,8 +265,6 @@ func (d *demonstration) serve(ctx context.Context) error {
 		fmt.Fprintf(d.app.stdout, "  export %s=%s\n", v.Name, quotePOSIX(v.Value))
 	}
 	fmt.Fprintf(d.app.stdout, "\nCtrl-C ends it.\n")
-	ctx, stop := signal.NotifyContext(ctx, stopSignals...)
-	defer stop()
 	<-ctx.Done()
 	return nil
 }

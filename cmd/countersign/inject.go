@@ -150,6 +150,9 @@ func (a *app) serveInject(ctx context.Context, address, certFile, keyFile string
 	}))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok\n") })
 	server := metrics.NewServer(mux, zap.NewStdLog(logger))
+	stop := make(chan os.Signal, 1)
+	signal.Notify(stop, stopSignals...)
+	defer signal.Stop(stop)
 	failed := make(chan error, 1)
 	go func() {
 		failed <- server.Serve(tls.NewListener(l, &tls.Config{
@@ -157,9 +160,6 @@ func (a *app) serveInject(ctx context.Context, address, certFile, keyFile string
 		}))
 	}()
 	logger.Info("ready for reviews", zap.String("address", l.Addr().String()), zap.String("image", opt.Image))
-	stop := make(chan os.Signal, 1)
-	signal.Notify(stop, stopSignals...)
-	defer signal.Stop(stop)
 	select {
 	case err := <-failed:
 		return err

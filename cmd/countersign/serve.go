@@ -79,6 +79,14 @@ func (a *app) serve(ctx context.Context) error {
 		return errors.Join(err, p.shutdown(ctx))
 	}
 	p.trust = trust
+	// From the first client on, and before anybody is told that the proxy is there,
+	// signals are for the loop below: left alone, they would end the process at once.
+	stop := make(chan os.Signal, 2)
+	signal.Notify(stop, stopSignals...)
+	hangup := make(chan os.Signal, 1)
+	notifyHangup(hangup)
+	defer signal.Stop(stop)
+	defer signal.Stop(hangup)
 	if err := p.listen(ctx, fail); err != nil {
 		return errors.Join(err, p.shutdown(ctx))
 	}
@@ -113,12 +121,6 @@ func (a *app) serve(ctx context.Context) error {
 	defer cancel()
 	poll := time.NewTicker(takeUpPoll)
 	defer poll.Stop()
-	stop := make(chan os.Signal, 2)
-	signal.Notify(stop, stopSignals...)
-	hangup := make(chan os.Signal, 1)
-	notifyHangup(hangup)
-	defer signal.Stop(stop)
-	defer signal.Stop(hangup)
 	for {
 		select {
 		case <-hangup:
