@@ -33,8 +33,9 @@ type Bearer struct {
 type EndpointOptions struct {
 	Bearers  []Bearer
 	Lifetime time.Duration // 0 is DefaultLifetime
-	// Record is called after each request; nil: not. It must not block.
-	Record func(r *http.Request, issued Issued, err error)
+	// Record is called once for each request, with the status of the answer that is
+	// about to be sent; nil: not. It must not block.
+	Record func(r *http.Request, issued Issued, status int, err error)
 }
 
 // minBearer is the least length of a bearer secret.
@@ -104,18 +105,20 @@ func (e *endpoint) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.Set("Cache-Control", "no-store")
 	h.Set("X-Content-Type-Options", "nosniff")
 	c, issued, err := e.serve(r)
-	if e.opt.Record != nil {
-		e.opt.Record(r, issued, err)
-	}
-	var body []byte
 	status := http.StatusOK
+	refusal := &endpointError{http.StatusInternalServerError, "InternalServerException", "The credentials could not be made."}
 	if err != nil {
-		refusal := &endpointError{http.StatusInternalServerError, "InternalServerException", "The credentials could not be made."}
 		errors.As(err, &refusal)
 		status = refusal.status
-		if status == http.StatusMethodNotAllowed {
-			h.Set("Allow", "GET")
-		}
+	}
+	if e.opt.Record != nil {
+		e.opt.Record(r, issued, status, err)
+	}
+	if status == http.StatusMethodNotAllowed {
+		h.Set("Allow", http.MethodGet)
+	}
+	var body []byte
+	if err != nil {
 		body, err = json.Marshal(errorDocument{refusal.code, refusal.message})
 	} else {
 		body, err = json.Marshal(credentialsDocument{c.AccessKeyID, c.SecretAccessKey, c.SessionToken, c.Expires.UTC().Format(time.RFC3339)})

@@ -87,10 +87,16 @@ func TestRoleOfTheEndpointCanBeChosenAmongThoseGranted(t *testing.T) {
 func TestEndpointRefusals(t *testing.T) {
 	in := newSetup(t)
 	r := newReplica(t, in)
-	var recorded []error
+	type outcome struct {
+		status int
+		err    error
+	}
+	var recorded []outcome
 	h, err := r.Endpoint(EndpointOptions{
 		Bearers: []Bearer{{Token: childToken, Identity: "ci"}, {Token: childToken + "gone", Identity: "gone"}},
-		Record:  func(_ *http.Request, _ Issued, err error) { recorded = append(recorded, err) },
+		Record: func(_ *http.Request, _ Issued, status int, err error) {
+			recorded = append(recorded, outcome{status, err})
+		},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -137,8 +143,8 @@ func TestEndpointRefusals(t *testing.T) {
 			if w.Code != tt.status || got.Code != tt.code || !strings.Contains(got.Message, tt.has) || w.Header().Get("Cache-Control") != "no-store" {
 				t.Errorf("%d %+v", w.Code, got)
 			}
-			if recorded[len(recorded)-1] == nil {
-				t.Error("recorded as a success")
+			if last := recorded[len(recorded)-1]; last.err == nil || last.status != tt.status {
+				t.Errorf("recorded as %d: %v", last.status, last.err)
 			}
 			if strings.Contains(w.Body.String(), "SecretAccessKey") {
 				t.Error("credentials beside an error")

@@ -468,14 +468,14 @@ func (p *proxy) credentialsEndpoint(token string) http.Handler {
 }
 
 // recordIssued writes the audit line of a request for credentials.
-func (p *proxy) recordIssued(r *http.Request, issued virtualsts.Issued, err error) {
+func (p *proxy) recordIssued(r *http.Request, issued virtualsts.Issued, status int, err error) {
 	e := audit.Entry{
 		Time: time.Now(), RequestID: audit.NewRequestID(), Client: r.RemoteAddr, Method: r.Method, Host: r.Host,
-		Service: "countersign", Operation: "GetCredentials", Decision: audit.Allow, Reason: "credentials endpoint", Status: http.StatusOK,
+		Service: "countersign", Operation: "GetCredentials", Decision: audit.Allow, Reason: "credentials endpoint", Status: status,
 		Identity: issued.Identity, AccessKeyID: issued.AccessKeyID, Role: issued.Role, RoleARN: issued.RoleARN, Signature: "none",
 	}
 	if err != nil {
-		e.Decision, e.Error, e.Status = audit.Deny, err.Error(), http.StatusUnauthorized
+		e.Decision, e.Error = audit.Deny, err.Error()
 	}
 	if err := p.audit.Write(e); err != nil {
 		p.log.Error("audit line lost", zap.Error(err))
