@@ -3,8 +3,6 @@ package main
 import (
 	"strings"
 	"testing"
-
-	"github.com/countersign-proxy/countersign/config"
 )
 
 func TestTheWayOutIsNotTheWayIn(t *testing.T) {
@@ -27,8 +25,7 @@ func TestTheWayOutIsNotTheWayIn(t *testing.T) {
 		{"127.0.0.1:0", "env", "http://127.0.0.1:0", false},
 		{"127.0.0.1:8800", "env", "", false},
 	} {
-		cfg := &config.Config{Listen: c.listen, Upstream: config.Upstream{Proxy: c.setting}}
-		err := notThroughItself(cfg, in(map[string]string{"HTTPS_PROXY": c.env}))
+		err := notThroughItself(c.setting, c.listen, in(map[string]string{"HTTPS_PROXY": c.env}))
 		if (err != nil) != c.loop {
 			t.Errorf("%+v: %v", c, err)
 		}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/url"
 	"path/filepath"
 	"reflect"
 	"strconv"
@@ -81,7 +82,8 @@ type engine struct {
 	sessions   *rolesession.Manager
 	sts        *virtualsts.Service
 	transport  *pipeline.Transport
-	issuers    map[string]http.RoundTripper // the ways to the OIDC issuers
+	issuers    map[string]http.RoundTripper     // the ways to the OIDC issuers
+	wayOut     func(*url.URL) (*url.URL, error) // the proxy that tunnels go through; nil: none
 	pipeline   *pipeline.Pipeline
 }
 
@@ -142,14 +144,10 @@ func newProxy(ctx context.Context, cfg *config.Config, g grants, opt proxyOption
 
 		Record:   func(ev mitm.Event) { p.recordEvent(ev, audit.NewRequestID()) },
 		Refuse:   p.refuseRequest,
-		Proxy:    tunnelProxy(cfg.Upstream.Proxy),
+		Proxy:    p.tunnelProxy,
 		ProxyTLS: &tls.Config{RootCAs: p.roots, MinVersion: tls.VersionTLS12},
 		Logger:   p.log,
-		Limits: mitm.Limits{
-			Connections: cfg.Limits.Connections, Tunnels: cfg.Limits.Tunnels, HeaderBytes: int(cfg.Limits.Header),
-			Handshake: cfg.Limits.TLSTimeout, Header: cfg.Limits.HeaderTimeout, Idle: cfg.Limits.IdleTimeout,
-			Body: cfg.Limits.BodyTimeout, Dial: cfg.Limits.ConnectTimeout, TunnelIdle: cfg.Limits.TunnelIdleTimeout,
-		},
+		Limits:   listenerLimits(cfg),
 	})
 	if err != nil {
 		return nil, errors.Join(err, e.sessions.Close(), p.audit.Close(ctx))
@@ -157,10 +155,28 @@ func newProxy(ctx context.Context, cfg *config.Config, g grants, opt proxyOption
 	return p, nil
 }
 
+// listenerLimits are those that the listeners keep from their start to their end.
+func listenerLimits(cfg *config.Config) mitm.Limits {
+	l := cfg.Limits
+	return mitm.Limits{
+		Connections: l.Connections, Tunnels: l.Tunnels, HeaderBytes: int(l.Header),
+		Handshake: l.TLSTimeout, Header: l.HeaderTimeout, Idle: l.IdleTimeout,
+		Body: l.BodyTimeout, Dial: l.ConnectTimeout, TunnelIdle: l.TunnelIdleTimeout,
+	}
+}
+
+// tunnelProxy is the proxy that a tunnel goes through, by the configuration in force.
+func (p *proxy) tunnelProxy(target *url.URL) (*url.URL, error) {
+	if wayOut := p.engine.Load().wayOut; wayOut != nil {
+		return wayOut(target)
+	}
+	return nil, nil
+}
+
 // newEngine makes an engine of a configuration. Where the way to STS did not
 // change it goes on with the sessions of the engine before.
 func (p *proxy) newEngine(ctx context.Context, cfg *config.Config, g grants, before *engine) (_ *engine, err error) {
-	e := &engine{cfg: cfg, grants: g}
+	e := &engine{cfg: cfg, grants: g, wayOut: proxyFunc(cfg.Upstream.Proxy)}
 	roles, err := sessionRoles(g)
 	if err != nil {
 		return nil, err

@@ -4,9 +4,11 @@ import (
 	"bufio"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -17,6 +19,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"go.uber.org/goleak"
 	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/countersign-proxy/countersign/audit"
 	"github.com/countersign-proxy/countersign/config"
@@ -190,6 +193,72 @@ func TestReloadIsAtomic(t *testing.T) {
 	}
 	if err := p.shutdown(t.Context()); err != nil {
 		t.Error(err)
+	}
+}
+
+// Tunnels go the way out that the configuration in force names, as calls do.
+func TestReloadChangesTheWayOutOfTunnels(t *testing.T) {
+	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
+	dir := t.TempDir()
+	_, p, err := assemble(t, dir, "upstream: {proxy: none}")
+	if err != nil {
+		t.Fatal(err)
+	}
+	target := &url.URL{Scheme: "https", Host: "example.com:443"}
+	if way, err := p.tunnelProxy(target); way != nil || err != nil {
+		t.Errorf("%v %v", way, err)
+	}
+	if err := p.reload(t.Context(), loaded(t, dir, "upstream: {proxy: \"http://proxy.example:3128\"}")); err != nil {
+		t.Fatal(err)
+	}
+	if way, err := p.tunnelProxy(target); err != nil || way == nil || way.Host != "proxy.example:3128" {
+		t.Errorf("%v %v", way, err)
+	}
+	if err := p.shutdown(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
+// A way out that would lead back in is not taken up, as it would not be at the start.
+func TestReloadDoesNotLeadBackIn(t *testing.T) {
+	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
+	t.Setenv("NOTIFY_SOCKET", "")
+	dir := t.TempDir()
+	_, p, err := assemble(t, dir, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	core, said := observer.New(zap.ErrorLevel)
+	p.log = zap.New(core)
+	p.addresses.proxy = "127.0.0.1:8800" // whatever listen is in the new file
+	before := p.engine.Load()
+	path := loaded(t, dir, "upstream: {proxy: \"http://localhost:8800\"}").Path
+	a := &app{configPath: path, environ: func() []string { return nil }, getenv: in(nil)}
+	a.reload(t.Context(), p)
+	if p.engine.Load() != before {
+		t.Error("it was taken up")
+	}
+	if lines := said.All(); len(lines) != 1 || !strings.Contains(fmt.Sprint(lines[0].ContextMap()), "which is this proxy itself") {
+		t.Errorf("%v", lines)
+	}
+	if err := p.shutdown(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
+// What a reload cannot change is named, each limit of the listeners included.
+func TestSettingsThatNeedARestart(t *testing.T) {
+	dir := t.TempDir()
+	before := loaded(t, dir, "")
+	if got := needRestart(before, loaded(t, dir, "roles: {other: {}}\nlimits: {body_buffer: 2MiB, drain_timeout: 9s, response_timeout: 9s}")); got != nil {
+		t.Errorf("%q", got)
+	}
+	got := needRestart(before, loaded(t, dir, "endpoint: {listen: 127.0.0.1:0}\nlog: {level: debug}\nlimits: {connections: 9, tunnels: 9, header: 9KiB, "+
+		"header_timeout: 9s, body_timeout: 9s, idle_timeout: 9s, tunnel_idle_timeout: 9s, tls_timeout: 9s, connect_timeout: 9s}"))
+	want := []string{"endpoint.listen", "log", "limits.connections", "limits.tunnels", "limits.header", "limits.header_timeout",
+		"limits.body_timeout", "limits.idle_timeout", "limits.tunnel_idle_timeout", "limits.tls_timeout", "limits.connect_timeout"}
+	if !slices.Equal(got, want) {
+		t.Errorf("\n got %q\nwant %q", got, want)
 	}
 }
 

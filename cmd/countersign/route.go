@@ -182,8 +182,6 @@ func requestProxy(setting string) func(*http.Request) (*url.URL, error) {
 	return func(r *http.Request) (*url.URL, error) { return f(r.URL) }
 }
 
-func tunnelProxy(setting string) func(*url.URL) (*url.URL, error) { return proxyFunc(setting) }
-
 // sourceCredentials finds the proxy's own AWS credentials by the SDK's default
 // chain: environment, profile, SSO, web identity, container, machine.
 func sourceCredentials(ctx context.Context, cfg *config.Config, transport *pipeline.Transport) aws.CredentialsProvider {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -54,7 +55,7 @@ func (a *app) serve(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := notThroughItself(cfg, a.getenv); err != nil {
+	if err := notThroughItself(cfg.Upstream.Proxy, cfg.Listen, a.getenv); err != nil {
 		return err
 	}
 	logger, err := newLogger(cfg.Log, a.stderr, "")
@@ -135,31 +136,31 @@ func (a *app) serve(ctx context.Context) error {
 		case <-poll.C:
 			a.takeUp(p, false)
 		case err := <-failed:
-			return errors.Join(err, p.stop(cfg, 0))
+			return errors.Join(err, p.stop(false))
 		case s := <-stop:
 			logger.Info("stopping: waiting for requests to end", zap.String("signal", s.String()))
-			delay := cfg.Limits.DrainDelay
-			if s == os.Interrupt { // a person at a terminal, and no balancer
-				delay = 0
-			}
 			go func() {
 				<-stop
 				logger.Warn("stopping at once")
 				os.Exit(exitFailure)
 			}()
-			return p.stop(cfg, delay)
+			return p.stop(s != os.Interrupt) // which is a person at a terminal, and no balancer
 		case <-ctx.Done():
-			return p.stop(cfg, 0)
+			return p.stop(false)
 		}
 	}
 }
 
-// stop drains for as long as the configuration allows. The delay is a part of it.
-func (p *proxy) stop(cfg *config.Config, delay time.Duration) error {
-	ctx, cancel := context.WithTimeout(context.Background(), cfg.Limits.DrainTimeout)
+// stop lets requests end for as long as the configuration in force allows. The delay
+// in which clients are sent elsewhere first is a part of that.
+func (p *proxy) stop(withDelay bool) error {
+	limits := p.engine.Load().cfg.Limits
+	ctx, cancel := context.WithTimeout(context.Background(), limits.DrainTimeout)
 	defer cancel()
 	p.notifyStopping()
-	p.drain(ctx, min(delay, cfg.Limits.DrainTimeout/2))
+	if withDelay {
+		p.drain(ctx, min(limits.DrainDelay, limits.DrainTimeout/2))
+	}
 	err := p.shutdown(ctx)
 	if errors.Is(err, context.DeadlineExceeded) {
 		p.log.Warn("requests were cut off at the end of limits.drain_timeout")
@@ -243,9 +244,10 @@ func (a *app) reload(ctx context.Context, p *proxy) {
 		for _, key := range needRestart(p.engine.Load().cfg, cfg) {
 			p.log.Warn("this setting takes effect after a restart", zap.String("key", key))
 		}
-		if err = p.inTheClear(cfg); err == nil {
-			err = p.reload(ctx, cfg)
-		}
+		err = cmp.Or(p.inTheClear(cfg), notThroughItself(cfg.Upstream.Proxy, p.addresses.proxy, a.getenv))
+	}
+	if err == nil {
+		err = p.reload(ctx, cfg)
 	}
 	if err != nil {
 		p.log.Error("the new configuration is not used; the one before stays in force", zap.Error(err))
@@ -259,6 +261,7 @@ func (a *app) reload(ctx context.Context, p *proxy) {
 
 // needRestart names the settings that differ and that a reload cannot change.
 func needRestart(before, after *config.Config) []string {
+	b, a := before.Limits, after.Limits
 	var keys []string
 	for _, x := range []struct {
 		key  string
@@ -273,6 +276,16 @@ func needRestart(before, after *config.Config) []string {
 		{"state_dir", before.StateDir == after.StateDir},
 		{"audit", before.Audit == after.Audit},
 		{"log", before.Log == after.Log},
+		// Those of listenerLimits. Of the last two, only what concerns clients and tunnels.
+		{"limits.connections", b.Connections == a.Connections},
+		{"limits.tunnels", b.Tunnels == a.Tunnels},
+		{"limits.header", b.Header == a.Header},
+		{"limits.header_timeout", b.HeaderTimeout == a.HeaderTimeout},
+		{"limits.body_timeout", b.BodyTimeout == a.BodyTimeout},
+		{"limits.idle_timeout", b.IdleTimeout == a.IdleTimeout},
+		{"limits.tunnel_idle_timeout", b.TunnelIdleTimeout == a.TunnelIdleTimeout},
+		{"limits.tls_timeout", b.TLSTimeout == a.TLSTimeout},
+		{"limits.connect_timeout", b.ConnectTimeout == a.ConnectTimeout},
 	} {
 		if !x.same {
 			keys = append(keys, x.key)
@@ -482,14 +495,14 @@ func (p *proxy) recordIssued(r *http.Request, issued virtualsts.Issued, status i
 	}
 }
 
-// notThroughItself refuses a way out that leads back in.
-func notThroughItself(cfg *config.Config, getenv func(string) string) error {
-	ways := map[string]string{"upstream.proxy": cfg.Upstream.Proxy}
-	if cfg.Upstream.Proxy == "" || cfg.Upstream.Proxy == "env" {
+// notThroughItself refuses a way out, as upstream.proxy says, that leads back in.
+func notThroughItself(proxy, listen string, getenv func(string) string) error {
+	ways := map[string]string{"upstream.proxy": proxy}
+	if proxy == "" || proxy == "env" {
 		ways = map[string]string{"HTTPS_PROXY": getenv("HTTPS_PROXY"), "https_proxy": getenv("https_proxy")}
 	}
 	for _, name := range sortedNames(ways) {
-		if way, ok := leadsTo(ways[name], cfg.Listen); ok {
+		if way, ok := leadsTo(ways[name], listen); ok {
 			return fmt.Errorf("%s is %s, which is this proxy itself: its own calls would come back to it; start it from a shell without the settings of `countersign env`", name, way)
 		}
 	}
