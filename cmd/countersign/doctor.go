@@ -8,7 +8,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/url"
 	"os"
 	"strings"
 	"time"
@@ -252,15 +251,17 @@ func (e *examination) listener(ctx context.Context, cfg *config.Config) {
 	}
 }
 
-// isRunning asks the admin listener whose metrics it serves.
+// isRunning asks the listener of metrics whose they are.
 func isRunning(ctx context.Context, cfg *config.Config) bool {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+cfg.Admin.Listen+"/metrics", nil)
+	base, transport := listenerURL(cfg, healthAddress(cfg))
+	defer transport.CloseIdleConnections()
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, base+"/metrics", nil)
 	if err != nil {
 		return false
 	}
-	res, err := (&http.Transport{}).RoundTrip(r)
+	res, err := transport.RoundTrip(r)
 	if err != nil {
 		return false
 	}
@@ -273,9 +274,7 @@ func isRunning(ctx context.Context, cfg *config.Config) bool {
 func (e *examination) environment(cfg *config.Config, a *app) {
 	proxied := ""
 	for _, name := range []string{"HTTPS_PROXY", "https_proxy"} {
-		v := a.getenv(name)
-		u, err := url.Parse(v)
-		if v != "" && err == nil && u.Host == cfg.Listen {
+		if _, ok := leadsTo(a.getenv(name), cfg.Listen); ok {
 			proxied = name
 		}
 	}

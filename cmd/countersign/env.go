@@ -175,7 +175,7 @@ func proxyURL(cfg *config.Config) string {
 		scheme = "https"
 	}
 	address := cfg.Listen
-	if host, port, err := net.SplitHostPort(address); err == nil && (host == "" || host == "0.0.0.0" || host == "::") {
+	if host, port, err := net.SplitHostPort(address); err == nil && everywhere(host) {
 		address = net.JoinHostPort("127.0.0.1", port)
 		if name, err := os.Hostname(); err == nil && scheme == "https" {
 			address = net.JoinHostPort(name, port) // the certificate names the machine

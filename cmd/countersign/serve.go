@@ -350,7 +350,7 @@ func (a *app) announce(p *proxy, trust trustFiles) error {
 func (a *app) checkHealth(ctx context.Context) error {
 	cfg, err := a.load()
 	var base string
-	var transport http.RoundTripper
+	var transport *http.Transport
 	if err != nil {
 		environment := slices.DeleteFunc(a.environ(), func(kv string) bool { return strings.HasPrefix(kv, "COUNTERSIGN_CONFIG=") })
 		bare, bareErr := config.Load(config.Options{Env: environment})
@@ -363,14 +363,10 @@ func (a *app) checkHealth(ctx context.Context) error {
 		}
 		base, transport = strings.TrimSpace(string(left)), localTransport()
 	} else {
-		address := cfg.Admin.Listen
-		if cfg.Metrics.Listen != "" {
-			address = cfg.Metrics.Listen
-		}
-		if address == "" {
+		if healthAddress(cfg) == "" {
 			return errors.New("neither admin.listen nor metrics.listen is set, so there is nobody to ask")
 		}
-		base, transport = listenerURL(cfg, address)
+		base, transport = listenerURL(cfg, healthAddress(cfg))
 	}
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
@@ -401,6 +397,9 @@ func (p *proxy) leaveHealthURL(cfg *config.Config, address string) {
 	}
 }
 
+// healthAddress is the listener to ask for health and metrics, "" where there is none.
+func healthAddress(cfg *config.Config) string { return cmp.Or(cfg.Metrics.Listen, cfg.Admin.Listen) }
+
 // localTransport reaches listeners of this machine. The certificate names the
 // proxy as others see it, and these requests do not leave the machine.
 func localTransport() *http.Transport {
@@ -408,12 +407,12 @@ func localTransport() *http.Transport {
 }
 
 // adminURL is how commands of this machine reach the admin listener.
-func adminURL(cfg *config.Config) (string, http.RoundTripper) {
+func adminURL(cfg *config.Config) (string, *http.Transport) {
 	return listenerURL(cfg, cfg.Admin.Listen)
 }
 
 // listenerURL is how this machine reaches a listener of the proxy.
-func listenerURL(cfg *config.Config, address string) (string, http.RoundTripper) {
+func listenerURL(cfg *config.Config, address string) (string, *http.Transport) {
 	transport := localTransport()
 	scheme := "http"
 	if cfg.TLS.Enabled() && !config.LoopbackAddress(address) {
@@ -423,7 +422,7 @@ func listenerURL(cfg *config.Config, address string) (string, http.RoundTripper)
 	if err != nil {
 		return scheme + "://" + address, transport
 	}
-	if host == "" || host == "0.0.0.0" || host == "::" {
+	if everywhere(host) {
 		host = "127.0.0.1"
 	}
 	return scheme + "://" + net.JoinHostPort(host, port), transport
@@ -527,6 +526,9 @@ func leadsTo(proxy, listen string) (way string, ok bool) {
 	if err != nil || u.Port() != port || port == "0" {
 		return "", false
 	}
-	everywhere := host == "" || host == "0.0.0.0" || host == "::"
-	return u.String(), u.Hostname() == host || config.LoopbackAddress(u.Host) && (everywhere || config.LoopbackAddress(listen))
+	return u.String(), u.Hostname() == host || config.LoopbackAddress(u.Host) && (everywhere(host) || config.LoopbackAddress(listen))
 }
+
+// everywhere says whether a listener with this host takes connections to every
+// address of the machine.
+func everywhere(host string) bool { return host == "" || host == "0.0.0.0" || host == "::" }
