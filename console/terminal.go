@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/countersign-proxy/countersign/identity"
+	"github.com/countersign-proxy/countersign/shell"
 )
 
 // Terminal is what programs on a person's own machine need to use the proxy.
@@ -23,8 +24,8 @@ type Terminal struct {
 	Life     time.Duration // of the credentials; 0 is DefaultLifetime
 }
 
-// shell is a shell that the page has lines for.
-type shell struct {
+// shellLines are what the page has for one shell.
+type shellLines struct {
 	Name string
 	Set  string // lines that set the variables; "" where there are no credentials yet
 	Env  string // line that takes the settings from `countersign env`
@@ -86,9 +87,9 @@ func (s *Server) showTerminal(w http.ResponseWriter, p *person, name string, cre
 		flags = " " + t.Flags
 	}
 	if p.Issuer == "" && p.Name != "local" {
-		flags += " --identity " + quotePOSIX(p.Name)
+		flags += " --identity " + shell.QuotePOSIX(p.Name)
 	}
-	flags += " --role " + quotePOSIX(name)
+	flags += " --role " + shell.QuotePOSIX(name)
 	// A person at another machine has neither configuration nor key there.
 	local := s.opt.Local && p.Issuer == ""
 	var vars []variable
@@ -107,21 +108,15 @@ func (s *Server) showTerminal(w http.ResponseWriter, p *person, name string, cre
 			variable{"AWS_SESSION_TOKEN", creds.SessionToken}, variable{"AWS_REGION", t.Region})
 		vars = slices.DeleteFunc(vars, func(v variable) bool { return v.value == "" })
 	}
-	shells := []shell{
+	shells := []shellLines{
 		{Name: "bash, zsh", Env: `eval "$(countersign env` + flags + `)"`},
 		{Name: "fish", Env: "countersign env" + flags + " --format fish | source"},
 		{Name: "PowerShell", Env: "countersign env" + flags + " --format powershell | Out-String | Invoke-Expression"},
 	}
-	for i, set := range []func(variable) string{
-		func(v variable) string { return "export " + v.name + "=" + quotePOSIX(v.value) },
-		func(v variable) string { return "set -gx " + v.name + " " + quoteFish(v.value) },
-		func(v variable) string {
-			return "$Env:" + v.name + " = '" + strings.ReplaceAll(v.value, "'", "''") + "'"
-		},
-	} {
+	for i, set := range []func(name, value string) string{shell.SetPOSIX, shell.SetFish, shell.SetPowerShell} {
 		var lines []string
 		for _, v := range vars {
-			lines = append(lines, set(v))
+			lines = append(lines, set(v.name, v.value))
 		}
 		shells[i].Set = strings.Join(lines, "\n")
 		shells[i].Exec = "countersign exec" + flags + " -- aws sts get-caller-identity"
@@ -132,24 +127,9 @@ func (s *Server) showTerminal(w http.ResponseWriter, p *person, name string, cre
 	}
 	s.render(w, http.StatusOK, "terminal.html", view{Title: "Use " + name + " in a terminal", Person: p, Data: struct {
 		Role    Role
-		Shells  []shell
+		Shells  []shellLines
 		Local   bool
 		CA      bool
 		Expires string
 	}{role, shells, local, t.CA != nil, expires}})
-}
-
-// quotePOSIX quotes a value for sh and its kin.
-func quotePOSIX(v string) string {
-	if v != "" && !strings.ContainsFunc(v, func(r rune) bool {
-		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("/:.,_-+=@%", r))
-	}) {
-		return v
-	}
-	return "'" + strings.ReplaceAll(v, "'", `'\''`) + "'"
-}
-
-// quoteFish: in single quotes fish knows the escapes \\ and \'.
-func quoteFish(v string) string {
-	return "'" + strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(v) + "'"
 }

@@ -166,25 +166,19 @@ func TestJavaExceptions(t *testing.T) {
 	}
 }
 
-func TestQuoting(t *testing.T) {
-	for value, want := range map[string]struct{ posix, fish, dotenv string }{
-		"":               {"''", "''", ""},
-		"plain-1.2:3/4@": {"plain-1.2:3/4@", "'plain-1.2:3/4@'", "plain-1.2:3/4@"},
-		"a b":            {"'a b'", "'a b'", `"a b"`},
-		"it's":           {`'it'\''s'`, `'it\'s'`, `"it's"`},
-		`$(rm) "x" \`:    {`'$(rm) "x" \'`, `'$(rm) "x" \\'`, `"\$(rm) \"x\" \\"`},
-		"a;b&c|d":        {"'a;b&c|d'", "'a;b&c|d'", `"a;b&c|d"`},
-		"[::1]":          {"'[::1]'", "'[::1]'", `"[::1]"`},
-		"~root":          {"'~root'", "'~root'", "~root"},
+func TestQuotingForDotenv(t *testing.T) {
+	for value, want := range map[string]string{
+		"":               "",
+		"plain-1.2:3/4@": "plain-1.2:3/4@",
+		"a b":            `"a b"`,
+		"it's":           `"it's"`,
+		`$(rm) "x" \`:    `"\$(rm) \"x\" \\"`,
+		"a;b&c|d":        `"a;b&c|d"`,
+		"[::1]":          `"[::1]"`,
+		"~root":          "~root",
 	} {
-		if got := quotePOSIX(value); got != want.posix {
-			t.Errorf("quotePOSIX(%q) = %s, want %s", value, got, want.posix)
-		}
-		if got := quoteFish(value); got != want.fish {
-			t.Errorf("quoteFish(%q) = %s, want %s", value, got, want.fish)
-		}
-		if got := quoteDotenv(value); got != want.dotenv {
-			t.Errorf("quoteDotenv(%q) = %s, want %s", value, got, want.dotenv)
+		if got := quoteDotenv(value); got != want {
+			t.Errorf("quoteDotenv(%q) = %s, want %s", value, got, want)
 		}
 	}
 }

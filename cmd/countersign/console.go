@@ -30,6 +30,7 @@ import (
 	"github.com/countersign-proxy/countersign/identity"
 	"github.com/countersign-proxy/countersign/policy"
 	"github.com/countersign-proxy/countersign/rolesession"
+	"github.com/countersign-proxy/countersign/shell"
 )
 
 func newConsole(a *app) *cobra.Command {
@@ -476,7 +477,7 @@ func (p *proxy) newConsoleServer(cfg *config.Config, address string) (*console.S
 			Bundle: p.trust.Bundle, CA: func() []byte { return p.authority.Load().RootPEM() }},
 	}
 	if cfg.Path != "" {
-		opt.Terminal.Flags = "--config " + quotePOSIX(cfg.Path)
+		opt.Terminal.Flags = "--config " + shell.QuotePOSIX(cfg.Path)
 	}
 	if o := cfg.Console.OIDC; o.Issuer != "" {
 		secret := ""

@@ -29,6 +29,7 @@ import (
 	"github.com/countersign-proxy/countersign/config"
 	"github.com/countersign-proxy/countersign/identity"
 	"github.com/countersign-proxy/countersign/sandbox"
+	"github.com/countersign-proxy/countersign/shell"
 )
 
 func newDemo(a *app) *cobra.Command {
@@ -262,7 +263,7 @@ func (d *demonstration) serve(ctx context.Context) error {
 	}
 	fmt.Fprintf(d.app.stdout, "\nThe proxy goes on running in front of the stand-in. Paste into another terminal, and try `aws s3 ls s3://demo-bucket`:\n\n")
 	for _, v := range append(s.short(), variable{"AWS_REGION", demoRegion}) {
-		fmt.Fprintf(d.app.stdout, "  export %s=%s\n", v.Name, quotePOSIX(v.Value))
+		fmt.Fprintf(d.app.stdout, "  %s\n", shell.SetPOSIX(v.Name, v.Value))
 	}
 	fmt.Fprintf(d.app.stdout, "\nCtrl-C ends it.\n")
 	<-ctx.Done()

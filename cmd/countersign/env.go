@@ -17,6 +17,7 @@ import (
 	"github.com/countersign-proxy/countersign/ca"
 	"github.com/countersign-proxy/countersign/config"
 	"github.com/countersign-proxy/countersign/identity"
+	"github.com/countersign-proxy/countersign/shell"
 )
 
 func newEnv(a *app) *cobra.Command {
@@ -209,7 +210,7 @@ var envFormats = map[string]func(*app, settings) error{
 	"bash": func(a *app, s settings) error {
 		set := s.variables(a.getenv)
 		for _, v := range set {
-			fmt.Fprintf(a.stdout, "export %s=%s\n", v.Name, quotePOSIX(v.Value))
+			fmt.Fprintln(a.stdout, shell.SetPOSIX(v.Name, v.Value))
 		}
 		fmt.Fprintf(a.stdout, "unset %s\n", strings.Join(s.unset(set), " "))
 		return nil
@@ -217,7 +218,7 @@ var envFormats = map[string]func(*app, settings) error{
 	"fish": func(a *app, s settings) error {
 		set := s.variables(a.getenv)
 		for _, v := range set {
-			fmt.Fprintf(a.stdout, "set -gx %s %s\n", v.Name, quoteFish(v.Value))
+			fmt.Fprintln(a.stdout, shell.SetFish(v.Name, v.Value))
 		}
 		for _, name := range s.unset(set) {
 			fmt.Fprintf(a.stdout, "set -e %s\n", name)
@@ -227,7 +228,7 @@ var envFormats = map[string]func(*app, settings) error{
 	"powershell": func(a *app, s settings) error {
 		set := s.variables(a.getenv)
 		for _, v := range set {
-			fmt.Fprintf(a.stdout, "$Env:%s = '%s'\n", v.Name, strings.ReplaceAll(v.Value, "'", "''"))
+			fmt.Fprintln(a.stdout, shell.SetPowerShell(v.Name, v.Value))
 		}
 		for _, name := range s.unset(set) {
 			fmt.Fprintf(a.stdout, "Remove-Item Env:%s -ErrorAction SilentlyContinue\n", name)
@@ -258,21 +259,6 @@ var envFormats = map[string]func(*app, settings) error{
 		}
 		return a.printJSON(map[string]any{"set": set, "unset": s.unset(variables), "expiration": s.Credentials.Expires.UTC().Format(time.RFC3339)})
 	},
-}
-
-// quotePOSIX quotes a value for sh and its kin.
-func quotePOSIX(v string) string {
-	if v != "" && !strings.ContainsFunc(v, func(r rune) bool {
-		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("/:.,_-+=@%", r))
-	}) {
-		return v
-	}
-	return "'" + strings.ReplaceAll(v, "'", `'\''`) + "'"
-}
-
-// quoteFish: in single quotes fish knows the escapes \\ and \'.
-func quoteFish(v string) string {
-	return "'" + strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(v) + "'"
 }
 
 // quoteDotenv quotes where a reader of the file could take a value apart.

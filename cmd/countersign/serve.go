@@ -27,6 +27,7 @@ import (
 	"github.com/countersign-proxy/countersign/config"
 	"github.com/countersign-proxy/countersign/console"
 	"github.com/countersign-proxy/countersign/identity"
+	"github.com/countersign-proxy/countersign/shell"
 	"github.com/countersign-proxy/countersign/virtualsts"
 )
 
@@ -335,7 +336,7 @@ func (a *app) announce(p *proxy, trust trustFiles) error {
 	}
 	fmt.Fprintf(a.stderr, "  roles      %s\n\nPaste into another terminal (role %s, until %s):\n\n", strings.Join(e.grants.order, ", "), role, creds.Expires.Local().Format("15:04"))
 	for _, v := range s.short() {
-		fmt.Fprintf(a.stderr, "  export %s=%s\n", v.Name, quotePOSIX(v.Value))
+		fmt.Fprintf(a.stderr, "  %s\n", shell.SetPOSIX(v.Name, v.Value))
 	}
 	fmt.Fprintf(a.stderr, "\n`countersign env` prints all settings, for other shells too.\n\n")
 	return nil
