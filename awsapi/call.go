@@ -1,6 +1,7 @@
 package awsapi
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 )
@@ -59,7 +60,12 @@ func ambiguous(format string, args ...any) error {
 
 // unreadable makes a call ambiguous whose body cannot be read here: what AWS makes
 // of it is anybody's guess.
-func unreadable(err error) error { return ambiguous("the body cannot be read: %v", err) }
+func unreadable(err error) error {
+	if errors.Is(err, errMany) {
+		return err // it is read in one way only
+	}
+	return ambiguous("the body cannot be read: %v", err)
+}
 
 // Need is one permission that a call requires.
 type Need struct {

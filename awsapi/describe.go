@@ -166,14 +166,10 @@ func addNeeds(c *Call, needs []Need) {
 		}
 		have.ResourceUnknown = have.ResourceUnknown || n.ResourceUnknown
 		for _, r := range n.Resources {
-			if !slices.Contains(have.Resources, r) {
-				have.Resources = append(have.Resources, r)
-			}
+			have.Resources = appendNew(have.Resources, r)
 		}
 		for _, p := range n.Patterns {
-			if !slices.Contains(have.Patterns, p) {
-				have.Patterns = append(have.Patterns, p)
-			}
+			have.Patterns = appendNew(have.Patterns, p)
 		}
 	}
 }
@@ -185,9 +181,7 @@ func (n *Need) unbounded() bool { return n.ResourceUnknown && len(n.Patterns) ==
 // is known.
 func (n *Need) open(pattern string) {
 	n.ResourceUnknown = true
-	if !slices.Contains(n.Patterns, pattern) {
-		n.Patterns = append(n.Patterns, pattern)
-	}
+	n.Patterns = appendNew(n.Patterns, pattern)
 }
 
 // state says what a request holds of a member.
@@ -253,8 +247,12 @@ func (rq *request) need(c *Call, m *model, spec needSpec) Need {
 		rq.resources(c, &n, m.arns[t.arn], t, &whole)
 		named = named && len(t.alternatives) > 0
 	}
-	for _, arn := range whole {
-		if !slices.Contains(n.Resources, arn) { // of no type that the action is known to apply to
+	if len(whole) > 0 {
+		fits := make(map[string]bool, len(n.Resources))
+		for _, arn := range n.Resources {
+			fits[arn] = true
+		}
+		if slices.ContainsFunc(whole, func(arn string) bool { return !fits[arn] }) { // of no type that the action is known to apply to
 			n.open("*")
 		}
 	}
@@ -378,11 +376,7 @@ func (n *Need) fill(c *Call, arn arnTemplate, vars map[string]string) {
 	}
 }
 
-func (n *Need) add(arn string) {
-	if !slices.Contains(n.Resources, arn) {
-		n.Resources = append(n.Resources, arn)
-	}
-}
+func (n *Need) add(arn string) { n.Resources = appendNew(n.Resources, arn) }
 
 // passedRoles adds iam:PassRole for the roles that a request hands to a service.
 func (rq *request) passedRoles(c *Call, m match) {
@@ -494,9 +488,7 @@ func (rq *request) tags(c *Call, m match) error {
 var errOddTags = errors.New("the tags are not as the service's model has them")
 
 func addTagKey(c *Call, key string) {
-	if !slices.Contains(c.Conditions["aws:tagkeys"], key) {
-		c.Conditions["aws:tagkeys"] = append(c.Conditions["aws:tagkeys"], key)
-	}
+	c.Conditions["aws:tagkeys"] = appendNew(c.Conditions["aws:tagkeys"], key)
 }
 
 func addTag(c *Call, key, value string) {

@@ -122,8 +122,15 @@ func readHead(h Host, r *http.Request) (*request, error) {
 	if target == "" && r.URL != nil { // a request that was made here rather than received
 		target = r.URL.RequestURI()
 	}
-	if !strings.HasPrefix(target, "/") || strings.ContainsAny(target, "#\\ ") {
+	if !strings.HasPrefix(target, "/") {
 		return nil, errors.New("the request target is not a plain path")
+	}
+	if strings.ContainsAny(target, "#\\ ") {
+		// Some readers end the target there, or take one for a slash.
+		return nil, ambiguous("the request target has a character that no path and no query may have unescaped (%q)", target[strings.IndexAny(target, "#\\ ")])
+	}
+	if len(r.Header["Content-Type"]) > 1 {
+		return nil, ambiguous("the request has several content types")
 	}
 	path, query, _ := strings.Cut(target, "?")
 	rq.path = path
@@ -435,8 +442,9 @@ func (rq *request) wantsBody(op *operation) bool {
 // readBody finds in the body what an operation's plan asks for.
 func (rq *request) readBody(op *operation) error {
 	if rq.protocol == ProtocolQuery || rq.protocol == ProtocolEC2 {
-		rq.found = scanForm(rq.params, op.plans[1]())
-		return nil
+		var err error
+		rq.found, err = scanForm(rq.params, op.plans[1]()).whole()
+		return err
 	}
 	if op.blob || op.events {
 		return nil
@@ -507,8 +515,8 @@ func checkCharset(r *http.Request) error {
 	}
 	_, params, _ := strings.Cut(strings.ToLower(values[0]), ";")
 	for p := range strings.SplitSeq(params, ";") {
-		if charset, ok := strings.CutPrefix(strings.TrimSpace(p), "charset="); ok {
-			switch strings.Trim(charset, `"`) {
+		if name, charset, _ := strings.Cut(p, "="); strings.HasPrefix(strings.TrimSpace(name), "charset") { // charset*, too
+			switch strings.Trim(strings.TrimSpace(charset), `"`) {
 			case "utf-8", "utf8", "us-ascii":
 			default:
 				return ambiguous("the body is not in UTF-8")

@@ -1,6 +1,10 @@
 package awsapi
 
-import "strings"
+import (
+	"errors"
+	"slices"
+	"strings"
+)
 
 // plan is what is to be found in a body: a tree of names, and which leaves
 // make pairs. It is read-only.
@@ -61,8 +65,16 @@ func (n *node) child(name string) *node {
 	return c
 }
 
+// maxValues bounds how much a body may name: values and members of maps together.
+// The longest list of AWS's own is a thousandth part of a body that may be held, and
+// each name becomes an ARN, which every statement of a policy is held against.
+const maxValues = 50_000
+
+var errMany = errors.New("it names more things than are looked at")
+
 // found is what a body held of a plan.
 type found struct {
+	count  int // of values and members; beyond maxValues none is kept
 	values [][]string
 	maps   [][][2]string // for leaves that are maps of strings
 	odd    []bool        // the leaf is there, but not as the model has it
@@ -72,7 +84,37 @@ func newFound(p *plan) *found {
 	return &found{values: make([][]string, p.size), maps: make([][][2]string, p.size), odd: make([]bool, p.size)}
 }
 
-func (f *found) add(leaf int, s string) { f.values[leaf] = append(f.values[leaf], s) }
+func (f *found) add(leaf int, s string) {
+	if f.room(1) {
+		f.values[leaf] = append(f.values[leaf], s)
+	}
+}
+
+// room counts n more values, and reports whether they may be kept.
+func (f *found) room(n int) bool {
+	f.count += n
+	return f.count <= maxValues
+}
+
+// whole returns f, or why it does not hold all that the body names.
+func (f *found) whole() (*found, error) {
+	if f.count > maxValues {
+		return nil, errMany
+	}
+	return f, nil
+}
+
+// searched is how far a list is looked through for what is there already. The few
+// lists that are longer may hold things twice.
+const searched = 256
+
+// appendNew adds s to a list that does not have it.
+func appendNew(list []string, s string) []string {
+	if len(list) <= searched && slices.Contains(list, s) {
+		return list
+	}
+	return append(list, s)
+}
 
 // elements brackets one element of a list whose key and value make a pair: a
 // missing value counts as empty, anything else as odd.

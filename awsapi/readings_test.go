@@ -115,6 +115,12 @@ func TestCopiesNeedTheirSource(t *testing.T) {
 	if c := call(t, plain, []string{"X-Amz-Copy-Source: secret/plan%3FversionId=v"}, ""); c.Unknown != "the copy source is written in an unusual way" {
 		t.Errorf("an escaped version: %q, %+v", c.Unknown, c.Needs)
 	}
+	if c := call(t, plain, []string{"X-Amz-Copy-Source: arn:aws:s3:us-east-1:111122223333:accesspoint/a/object/plan%3FversionId=v"}, ""); c.Unknown != "the copy source is written in an unusual way" {
+		t.Errorf("an escaped version behind an access point: %q, %+v", c.Unknown, c.Needs)
+	}
+	if c := call(t, plain, []string{"X-Amz-Copy-Source: //secret/plan"}, ""); c.Unknown != "the copy source has no bucket or no key" {
+		t.Errorf("two slashes: %q, %+v", c.Unknown, c.Needs)
+	}
 }
 
 // Tags and source identities of a session decide what it may do where policies look
@@ -184,5 +190,76 @@ func TestResourcesShowWhatTheRequestLeavesOpen(t *testing.T) {
 	c := call(t, "POST secretsmanager.us-east-1.amazonaws.com/", json11("secretsmanager.GetSecretValue"), `{"SecretId":"db"}`)
 	if want := []string{"arn:aws:secretsmanager:us-east-1:111122223333:secret:db-??????"}; !reflect.DeepEqual(c.Resources(), want) {
 		t.Errorf("%q, want %q", c.Resources(), want)
+	}
+}
+
+// A reader that passes over a tag which it does not know sees what is behind it.
+func TestTagsOnCBORStructuresHaveTwoReadings(t *testing.T) {
+	const line = "POST monitoring.us-east-1.amazonaws.com/service/GraniteServiceVersion20100801/operation/TagResource"
+	head := []string{"Smithy-Protocol: rpc-v2-cbor", "Content-Type: application/cbor"}
+	const arn = "\x6bResourceARN\x78\x31arn:aws:cloudwatch:us-east-1:111122223333:alarm:x"
+	const pair = "\xa2\x63Key\x64team\x65Value\x65admin"
+	plain := call(t, line, head, "\xa2"+arn+"\x64Tags\x81"+pair)
+	if want := []string{"admin"}; plain.Unknown != "" || !reflect.DeepEqual(plain.Conditions["aws:requesttag/team"], want) {
+		t.Fatalf("without a tag: %q, %v", plain.Unknown, plain.Conditions)
+	}
+	for name, body := range map[string]string{
+		"a list":      "\xa2" + arn + "\x64Tags\xd9\xd9\xf7\x81" + pair,
+		"a structure": "\xa2" + arn + "\x64Tags\x81\xd9\xd9\xf7" + pair,
+	} {
+		if c := call(t, line, head, body); !c.Ambiguous || c.Unknown != "the body cannot be read: the CBOR has a tag on a structure" {
+			t.Errorf("%s: ambiguous %v, %q", name, c.Ambiguous, c.Unknown)
+		}
+	}
+}
+
+// Some readers of XML take the text before a comment alone.
+func TestKeysWithCommentsAreNotRead(t *testing.T) {
+	for _, key := range []string{"public/<!-- -->../secret", "public/<?x y?>secret"} {
+		if c := call(t, "POST b.s3.us-east-1.amazonaws.com/?delete", nil, "<Delete><Object><Key>"+key+"</Key></Object></Delete>"); c.Unknown != "the objects to delete cannot be read from the body" {
+			t.Errorf("%s: %q, %v", key, c.Unknown, c.Resources())
+		}
+	}
+}
+
+// Whether a service minds the case of a parameter's name is not written anywhere.
+func TestParametersInAnotherCaseLeaveOpenWhatTheyName(t *testing.T) {
+	const form = "Action=DeleteUser&Version=2010-05-08&UserName=me"
+	if c := call(t, "POST iam.amazonaws.com/", formHeader, form); !reflect.DeepEqual(c.Resources(), []string{"arn:aws:iam::111122223333:user/me", "arn:aws:iam::111122223333:user/*/me"}) {
+		t.Errorf("%v", c.Resources())
+	}
+	if c := call(t, "POST iam.amazonaws.com/", formHeader, form+"&userName=admin"); len(c.Needs) != 1 || !c.Needs[0].ResourceUnknown {
+		t.Errorf("two spellings: %+v", c.Needs)
+	}
+}
+
+// What some readers end a target at, or take for a slash, no other may pass.
+func TestTargetsThatReadersCutAreRefused(t *testing.T) {
+	for _, line := range []string{
+		"GET sts.us-east-1.amazonaws.com/?Action=GetSessionToken&Version=2011-06-15#x",
+		"GET b--use1-az4--x-s3.s3express-use1-az4.us-east-1.amazonaws.com/?session#x",
+		"GET b.s3.us-east-1.amazonaws.com/public\\..\\secret",
+		"GET b.s3.us-east-1.amazonaws.com/public HTTP/1.1",
+	} {
+		if c := call(t, line, nil, ""); !c.Ambiguous {
+			t.Errorf("%s: %q, %v", line, c.Unknown, c.Resources())
+		}
+	}
+}
+
+func TestContentTypesThatReadersDifferOn(t *testing.T) {
+	const body = `{"Name":"p"}`
+	for name, types := range map[string][]string{
+		"two":                       {"application/x-amz-json-1.1", "application/x-www-form-urlencoded"},
+		"a space before the equals": {"application/x-amz-json-1.1; charset =utf-16"},
+		"an extended parameter":     {"application/x-amz-json-1.1; charset*=utf-16"},
+	} {
+		head := []string{"X-Amz-Target: AmazonSSM.GetParameter"}
+		for _, t := range types {
+			head = append(head, "Content-Type: "+t)
+		}
+		if c := call(t, ssmHost, head, body); !c.Ambiguous {
+			t.Errorf("%s: %q, %v", name, c.Unknown, c.Resources())
+		}
 	}
 }

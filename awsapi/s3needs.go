@@ -337,7 +337,8 @@ func (rq *request) s3Source(c *Call) (Need, error) {
 	}
 	raw, version, versionGiven := strings.Cut(values[0], "?versionId=")
 	source, err := unescape(raw, false)
-	if err != nil || strings.Contains(raw, "?") || strings.Contains(raw, "+") {
+	if err != nil || strings.Contains(raw, "?") || strings.Contains(raw, "+") ||
+		strings.Contains(source, "?versionId=") { // whether S3 looks for the version before or after decoding is not said
 		return Need{}, errors.New("the copy source is written in an unusual way")
 	}
 	source = strings.TrimPrefix(source, "/")
@@ -350,11 +351,8 @@ func (rq *request) s3Source(c *Call) (Need, error) {
 		return Need{Action: action, ResourceUnknown: true}, nil
 	}
 	bucket, key, ok := strings.Cut(source, "/")
-	if !ok || key == "" || !allIn(bucket, isBucketByte) {
+	if !ok || bucket == "" || key == "" || !allIn(bucket, isBucketByte) {
 		return Need{}, errors.New("the copy source has no bucket or no key")
-	}
-	if strings.Contains(key, "?versionId=") {
-		return Need{}, errors.New("the copy source is written in an unusual way") // whether S3 looks for the version before or after decoding is not said
 	}
 	plain := Host{Partition: rq.h.Partition, Service: "s3"}
 	if strings.HasSuffix(bucket, "--x-s3") || strings.HasSuffix(bucket, "--xa-s3") {
@@ -397,9 +395,7 @@ func (rq *request) s3Conditions(c *Call, m match) {
 		for _, p := range pairs {
 			k := "s3:requestobjecttag/" + strings.ToLower(p[0])
 			c.Conditions[k] = append(c.Conditions[k], p[1])
-			if !slices.Contains(c.Conditions["s3:requestobjecttagkeys"], p[0]) {
-				c.Conditions["s3:requestobjecttagkeys"] = append(c.Conditions["s3:requestobjecttagkeys"], p[0])
-			}
+			c.Conditions["s3:requestobjecttagkeys"] = appendNew(c.Conditions["s3:requestobjecttagkeys"], p[0])
 		}
 	}
 	if v := rq.head.Values("X-Amz-Tagging"); len(v) > 0 {

@@ -25,7 +25,7 @@ func scanCBOR(body []byte, p *plan) (*found, error) {
 	if s.i != len(body) {
 		return nil, errors.New("there is something after the CBOR map")
 	}
-	return f, nil
+	return f.whole()
 }
 
 type cborScanner struct {
@@ -153,6 +153,10 @@ func (s *cborScanner) value(n *node, depth int) error {
 	case 6:
 		if leaf >= 0 {
 			s.f.odd[leaf] = true // timestamps and large numbers
+		} else if n != nil {
+			// Nothing below would be seen, and a reader that passes over tags which it
+			// does not know sees it all.
+			return errors.New("the CBOR has a tag on a structure")
 		}
 		return s.value(nil, depth+1)
 	case 7:
@@ -201,6 +205,9 @@ func (s *cborScanner) object(n *node, count uint64, indefinite bool, depth int) 
 				return ambiguous("the member %.64q occurs twice", name)
 			}
 			names[string(name)] = true
+			if !s.f.room(1) {
+				return errMany
+			}
 			if err := s.entry(n.leaf, string(name), depth); err != nil {
 				return err
 			}

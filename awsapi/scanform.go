@@ -50,10 +50,18 @@ func parseForm(s string, body bool) (*form, error) {
 		default:
 			f.index[key] = len(f.pairs)
 		}
+		if len(f.pairs) == maxPairs {
+			return nil, errMany
+		}
 		f.pairs = append(f.pairs, formPair{key, value, !body && strings.Contains(rawValue, "+")})
 	}
 	return f, nil
 }
+
+// maxPairs bounds the parameters of a form. In memory each takes many times the bytes
+// that it has on the wire. CloudWatch, whose calls have the most, takes a megabyte of
+// them: some twenty thousand.
+const maxPairs = 100_000
 
 func parameterTwice(name string) error {
 	return ambiguous("the parameter %.64q occurs twice", name)
@@ -122,11 +130,20 @@ func unhex(c byte) byte {
 // In the plan's paths "#" stands for a number.
 func scanForm(params *form, p *plan) *found {
 	f := newFound(p)
+	squashed := make([]string, len(params.pairs)) // names in lower case, without numbers
+	for i, pair := range params.pairs {
+		squashed[i] = strings.ToLower(squash(pair.key))
+	}
 	for leaf, path := range p.paths {
+		like := strings.ToLower(squash(path))
 		if !strings.Contains(path, "#") {
 			if i, ok := params.index[path]; ok {
 				f.add(leaf, params.pairs[i].value)
 				f.odd[leaf] = params.pairs[i].plus
+			}
+			for i, pair := range params.pairs {
+				// Services tell names of another case apart, as far as is known.
+				f.odd[leaf] = f.odd[leaf] || len(pair.key) == len(path) && squashed[i] == like && pair.key != path && strings.EqualFold(pair.key, path)
 			}
 			continue
 		}
@@ -136,11 +153,14 @@ func scanForm(params *form, p *plan) *found {
 		if isValueOfPair(p, leaf) {
 			continue
 		}
-		for _, pair := range params.pairs {
+		for i, pair := range params.pairs {
+			if squashed[i] != like {
+				continue
+			}
 			if _, ok := matchNumbered(path, pair.key); ok {
 				f.add(leaf, pair.value)
 				f.odd[leaf] = f.odd[leaf] || pair.plus
-			} else if strings.EqualFold(squash(path), squash(pair.key)) && squash(path) != squash(pair.key) {
+			} else if squash(path) != squash(pair.key) {
 				f.odd[leaf] = true
 			}
 		}
@@ -150,7 +170,11 @@ func scanForm(params *form, p *plan) *found {
 		}
 	}
 	for k, v := range p.pairs {
-		for _, pair := range params.pairs {
+		like := strings.ToLower(squash(p.paths[k]))
+		for i, pair := range params.pairs {
+			if squashed[i] != like {
+				continue
+			}
 			numbers, ok := matchNumbered(p.paths[k], pair.key)
 			if !ok {
 				continue

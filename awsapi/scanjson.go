@@ -37,7 +37,7 @@ func scanJSON(body []byte, p *plan) (*found, error) {
 	if s.i != len(body) {
 		return nil, s.unexpected()
 	}
-	return f, nil
+	return f.whole()
 }
 
 type jsonScanner struct {
@@ -241,7 +241,9 @@ func (s *jsonScanner) mapOf(leaf, depth int) error {
 			value = span{start, s.i, false}
 			s.f.odd[leaf] = true
 		}
-		members = append(members, [2]span{name, value})
+		if s.f.room(1) {
+			members = append(members, [2]span{name, value})
+		}
 		if done, err := s.next('}'); err != nil {
 			return err
 		} else if done {

@@ -75,6 +75,10 @@ func scanXML(body []byte, p *plan) (*found, error) {
 				f.add(top.n.leaf, string(top.text))
 				f.odd[top.n.leaf] = f.odd[top.n.leaf] || top.children
 			}
+		case xml.Comment, xml.ProcInst:
+			if len(stack) > 0 {
+				stack[len(stack)-1].children = true // some readers take the text before it alone
+			}
 		case xml.CharData:
 			if len(stack) > 0 {
 				top := &stack[len(stack)-1]
@@ -89,5 +93,5 @@ func scanXML(body []byte, p *plan) (*found, error) {
 	if !root {
 		return nil, errors.New("the XML has no root element")
 	}
-	return f, nil
+	return f.whole()
 }

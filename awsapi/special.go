@@ -409,9 +409,7 @@ func ec2Tags(rq *request, c *Call, m match, needs []Need) ([]Need, error) {
 			return nil, errOddTags
 		}
 		arn, _ := c.arnOf("ec2", t+"/*")
-		if !slices.Contains(n.Patterns, arn) {
-			n.Patterns = append(n.Patterns, arn)
-		}
+		n.Patterns = appendNew(n.Patterns, arn)
 	}
 	return append(needs, n), nil
 }
