@@ -140,6 +140,31 @@ func TestBrowser(t *testing.T) {
 	c.Quiet()
 }
 
+// While STS is slow the page is there with what is known; the rest comes by itself.
+func TestBrowserLearnsMore(t *testing.T) {
+	answer := make(chan struct{})
+	p := newPage(t, setup{
+		roles:      []Role{{Name: "deploy", ARN: deployARN, Duration: 4 * time.Hour}},
+		identities: []identity.Identity{{Name: "alice", Roles: []string{"deploy"}}},
+		options:    func(o *Options) { o.Patience = time.Millisecond },
+	})
+	p.cloud.intercept(func(_ *http.Request, body []byte) *http.Response {
+		if strings.Contains(string(body), "GetCallerIdentity") {
+			<-answer
+		}
+		return nil
+	})
+	c := browser.Open(t, p.cloud.sandbox.Address())
+	c.Visit(p.base+p.link("alice"), `location.pathname === "/console/" && document.querySelector(".role") !== null`)
+	if text := browser.Ask[string](c, `document.querySelector(".role").innerText`); !strings.Contains(text, "Console sessions of up to 4h.") {
+		t.Errorf("the page says %s", text)
+	}
+	close(answer)
+	c.Until(`document.querySelector(".role").innerText.includes("Console sessions of 4h.")`)
+	c.Until(`!("unsure" in document.getElementById("roles").dataset)`)
+	c.Quiet()
+}
+
 // What a browser does with the cookie beyond the page's own port. The first of these
 // is a limit that docs/security.md names; should it fall, so should the sentence there.
 func TestBrowserAndOtherPorts(t *testing.T) {

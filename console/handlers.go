@@ -45,14 +45,26 @@ type chip struct {
 	Grave bool
 }
 
-// expectTimeout bounds asking who the proxy is, which only says more about roles.
-const expectTimeout = 2 * time.Second
+// STS says who the proxy is, which only says more about roles. A page does not wait
+// for it; the page's script does.
+const (
+	DefaultPatience = 300 * time.Millisecond
+	expectTimeout   = 10 * time.Second
+)
 
-// granted are the roles that a person may use, grouped by account in the order of
-// the configuration.
-func granted(ctx context.Context, state State, p *person, query string) []account {
-	ctx, cancel := context.WithTimeout(ctx, expectTimeout)
+// granted are the roles that a person may use and that a query fits.
+type granted struct {
+	Accounts []account // in the order of the configuration
+	Query    string
+	Places   []Place
+	CSRF     string
+	Unsure   bool // STS was not waited for
+}
+
+func (s *Server) granted(r *http.Request, p *person, patience time.Duration) granted {
+	ctx, cancel := context.WithTimeout(r.Context(), patience)
 	defer cancel()
+	state, query := s.opt.Current(), r.URL.Query().Get("q")
 	var out []account
 	for _, r := range state.Roles {
 		if !p.HasRole(r.Name) || !matches(r, query) {
@@ -94,7 +106,7 @@ func granted(ctx context.Context, state State, p *person, query string) []accoun
 		out[i].Name = cmp.Or(out[i].Name, r.Labels["aws_account_name"])
 		out[i].Roles = append(out[i].Roles, v)
 	}
-	return out
+	return granted{Accounts: out, Query: query, Places: Places(), CSRF: p.CSRF, Unsure: ctx.Err() != nil}
 }
 
 // expectation says how long a console session will be.
@@ -106,6 +118,8 @@ func expectation(length time.Duration, basis Basis) string {
 		return "Console sessions of " + shortDuration(length) + ", as a federated user"
 	case BasisSource:
 		return "Console sessions as long as the proxy's own credentials live"
+	case BasisUnknown:
+		return "How long console sessions last is not known yet"
 	default:
 		return "Console sessions of up to " + shortDuration(length)
 	}
@@ -140,15 +154,16 @@ func (s *Server) home(w http.ResponseWriter, r *http.Request) {
 		s.render(w, http.StatusOK, "signin.html", view{Title: "Sign in"})
 		return
 	}
-	state := s.opt.Current()
-	query := r.URL.Query().Get("q")
 	s.render(w, http.StatusOK, "home.html", view{Title: "AWS roles", Person: p, Data: struct {
-		Accounts []account
-		Query    string
-		Places   []Place
-		Live     liveSessions
-		Lines    []line
-	}{granted(r.Context(), state, p, query), query, Places(), s.liveSessions(state, p), s.activity.recent(p)}})
+		Granted granted
+		Live    liveSessions
+		Lines   []line
+	}{s.granted(r, p, s.opt.Patience), s.liveSessions(s.opt.Current(), p), s.activity.recent(p)}})
+}
+
+// roles is the page's part that says more once STS has answered.
+func (s *Server) roles(w http.ResponseWriter, r *http.Request, p *person) {
+	s.renderData(w, http.StatusOK, "roles", s.granted(r, p, expectTimeout))
 }
 
 // liveSessions are a person's own.

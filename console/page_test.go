@@ -114,7 +114,7 @@ func newPage(t *testing.T, how setup) *page {
 	web := httptest.NewUnstartedServer(nil)
 	p.base = "http://" + web.Listener.Addr().String()
 	opt := Options{
-		Current: func() State { return p.state }, Audit: p.log, Base: p.base, Local: true, Now: how.now,
+		Current: func() State { return p.state }, Audit: p.log, Base: p.base, Local: true, Now: how.now, Patience: time.Minute,
 		Revoke:   func(r identity.Revocation) error { return identity.Revoke(revocations, time.Now(), r) },
 		Terminal: Terminal{ProxyURL: "http://127.0.0.1:8800", Bundle: "/state/ca.pem", NoProxy: "localhost", Region: "eu-west-1", CA: func() []byte { return []byte("PEM") }},
 	}

@@ -61,6 +61,9 @@ type Options struct {
 	// Revoke takes back what was minted. Nil: signing out forgets the cookie alone.
 	Revoke   func(identity.Revocation) error
 	Terminal Terminal
+	// Patience is how long a page waits for STS to say who the proxy is, before it is
+	// shown without what follows from that; 0 is DefaultPatience.
+	Patience time.Duration
 	Now      func() time.Time
 	Rand     io.Reader // nil is crypto/rand
 }
@@ -116,7 +119,7 @@ func NewServer(opt Options) (*Server, error) {
 	if opt.Base != "" && (err != nil || base.Host == "" || base.Scheme != "http" && base.Scheme != "https" || strings.Trim(base.Path, "/") != "" || base.User != nil) {
 		return nil, fmt.Errorf("console: %q is not how people reach the page; expected such as http://127.0.0.1:8801", opt.Base)
 	}
-	opt.Life = cmp.Or(opt.Life, DefaultLifetime)
+	opt.Life, opt.Patience = cmp.Or(opt.Life, DefaultLifetime), cmp.Or(opt.Patience, DefaultPatience)
 	if opt.Now == nil {
 		opt.Now = time.Now
 	}
@@ -162,6 +165,7 @@ func NewServer(opt Options) (*Server, error) {
 		"GET /console/callback":     s.callback,
 		"GET /console/terminal":     s.person(s.terminal),
 		"GET /console/events":       s.person(s.events),
+		"GET /console/roles":        s.person(s.roles),
 		"GET /console/sessions":     s.person(s.sessions),
 		"GET /console/ca.pem":       s.caPEM,
 		"POST /console/open":        s.person(s.open),

@@ -430,3 +430,38 @@ func TestAskForTheCommandLine(t *testing.T) {
 		t.Errorf("cancelled: %v", err)
 	}
 }
+
+// STS may be slow or away: the page is there all the same, says nothing that may turn
+// out to be wrong, and its part has the rest once STS has answered.
+func TestPageDoesNotWaitForSTS(t *testing.T) {
+	policy := []string{"arn:aws:iam::aws:policy/ReadOnlyAccess"}
+	answer := make(chan struct{})
+	p := newPage(t, setup{
+		roles:      []Role{{Name: "deploy", ARN: deployARN, Duration: 4 * time.Hour}, {Name: "people", Federate: &Federate{PolicyARNs: policy, Duration: 8 * time.Hour}}, {Name: "keys"}},
+		identities: []identity.Identity{{Name: "alice", Roles: []string{"deploy", "people", "keys"}}},
+		options:    func(o *Options) { o.Patience = time.Millisecond },
+	})
+	p.cloud.intercept(func(r *http.Request, body []byte) *http.Response {
+		if strings.Contains(string(body), "GetCallerIdentity") {
+			<-answer
+		}
+		return nil
+	})
+	p.signIn("alice")
+	home := p.get("/console/?q=e").body
+	for _, want := range []string{`<div id="roles" data-unsure data-from="/console/roles?q=e">`, "Console sessions of up to 4h.", "How long console sessions last is not known yet."} {
+		if !strings.Contains(home, want) {
+			t.Errorf("the page lacks %q: %s", want, home)
+		}
+	}
+	if strings.Contains(home, "Not in the console") {
+		t.Errorf("a role is refused before STS has answered: %s", home)
+	}
+	close(answer)
+	part := p.get("/console/roles?q=e").body
+	for _, want := range []string{`<div id="roles" data-from="/console/roles?q=e">`, "Console sessions of 4h.", "Console sessions of 8h, as a federated user.", "cannot sign in to the console by themselves"} {
+		if !strings.Contains(part, want) {
+			t.Errorf("the part lacks %q: %s", want, part)
+		}
+	}
+}

@@ -51,6 +51,7 @@ const (
 	BasisChained    Basis = "role chaining"      // the same, an hour at most
 	BasisFederation Basis = "federation token"   // the federated user's session
 	BasisSource     Basis = "source credentials" // the proxy's own session
+	BasisUnknown    Basis = "unknown"            // STS has not said whose the proxy's credentials are
 )
 
 // Explain says for people what the end of a console session follows from.
@@ -64,6 +65,8 @@ func (b Basis) Explain() string {
 		return "the end of the federated user's session"
 	case BasisSource:
 		return "the end of the proxy's own credentials"
+	case BasisUnknown:
+		return "what STS says of the proxy's own credentials, which it has not said yet"
 	default:
 		return "the end of the role session"
 	}
@@ -219,11 +222,14 @@ func partitionOf(arn string) string {
 
 // Expect says how long a console session of the role will be, and what that follows
 // from, as far as it can be told without making one. 0 is as long as the proxy's own
-// credentials live. An error says that nobody can be signed in as the role. It may
-// have to ask STS who the proxy is, once.
+// credentials live, or not known. An error says that nobody can be signed in as the
+// role. It may have to ask STS who the proxy is, once; until ctx ends it waits for that,
+// and then says what holds whatever STS may say.
 func (f *Federation) Expect(ctx context.Context, role Role) (time.Duration, Basis, error) {
 	basis := f.basis(ctx, role)
 	switch {
+	case basis == BasisUnknown:
+		return 0, basis, nil
 	case basis == BasisSource && role.Federate != nil:
 		return 0, basis, noFederation(role)
 	case basis == BasisFederation && role.Federate == nil:
@@ -251,6 +257,8 @@ func (f *Federation) basis(ctx context.Context, role Role) Basis {
 	_, arn, err := f.opt.Sessions.Caller(ctx)
 	longTerm := err == nil && (userARN.MatchString(arn) || rootARN.MatchString(arn))
 	switch {
+	case role.ARN == "" && err != nil:
+		return BasisUnknown
 	case role.ARN == "" && longTerm:
 		return BasisFederation
 	case role.ARN == "":

@@ -71,6 +71,7 @@ func TestConsolePage(t *testing.T) {
 	// The one-time link, and what there is.
 	link := strings.TrimSpace(p.person().must(t, t.TempDir(), nil, "console", "--link"))
 	c.Visit(link, `location.pathname === "/console/" && document.getElementById("live").textContent === "live"`)
+	c.Until(`!("unsure" in document.getElementById("roles").dataset)`)
 	c.Quiet()
 	accounts := browser.Ask[[]string](c, `[...document.querySelectorAll(".account")].map((a) => a.querySelector("h2").innerText + ": " + [...a.querySelectorAll("h3")].map((r) => r.innerText).join(" "))`)
 	if diff := cmp.Diff([]string{"Shop 123456789012: deploy people", "Shop tests 210987654321: audit chained", `"><script>alert(2)</script> 333333333333: partner`}, accounts); diff != "" {

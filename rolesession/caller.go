@@ -59,7 +59,8 @@ func (m *Manager) AccountID(ctx context.Context, name string) string {
 }
 
 // Caller asks STS who the source credentials are. The answer is kept for as long
-// as they are the same. Errors are of type *[Error], or the context's.
+// as they are the same, also where it comes after ctx has ended. Errors are of
+// type *[Error], or the context's.
 func (m *Manager) Caller(ctx context.Context) (account, arn string, err error) {
 	creds, err := m.sourceCredentials(ctx)
 	if err != nil {
@@ -82,11 +83,15 @@ func (m *Manager) callerIdentity(ctx context.Context, creds aws.Credentials) (ac
 		}
 		busy := state.busy
 		if busy == nil {
+			if m.closed {
+				defer m.mu.Unlock()
+				return "", "", closedError()
+			}
 			busy = make(chan struct{})
 			state.busy = busy
-			m.mu.Unlock()
-			m.askCaller(ctx, creds, busy)
-			continue
+			// The answer serves everybody who waits, so it does not end with one of them,
+			// and nobody has to wait for it for longer than it wants to.
+			m.work.Go(func() { m.askCaller(creds, busy) })
 		}
 		m.mu.Unlock()
 		select {
@@ -98,12 +103,9 @@ func (m *Manager) callerIdentity(ctx context.Context, creds aws.Credentials) (ac
 }
 
 // askCaller makes the call and leaves what came of it in m.caller.
-func (m *Manager) askCaller(ctx context.Context, creds aws.Credentials, busy chan struct{}) {
-	// The answer serves everybody who waits, so it does not end with one caller.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), callerTimeout)
+func (m *Manager) askCaller(creds aws.Credentials, busy chan struct{}) {
+	ctx, cancel := context.WithTimeout(m.ctx, callerTimeout)
 	defer cancel()
-	stop := context.AfterFunc(m.ctx, cancel)
-	defer stop()
 	c := &call{Operation: "GetCallerIdentity"}
 	begin := m.opt.Now()
 	out, err := m.client(creds).GetCallerIdentity(ctx, &sts.GetCallerIdentityInput{})

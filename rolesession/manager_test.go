@@ -692,6 +692,29 @@ func TestAccountOfTheSourceCredentialsIsAskedForOnce(t *testing.T) {
 	}
 }
 
+// Who does not want to wait for STS does not have to, and finds the answer later.
+func TestCallerIsAskedInTheBackground(t *testing.T) {
+	f := newFixture(t, map[string]Role{"own": {}})
+	asked, answer := make(chan struct{}), make(chan struct{})
+	f.server.Refuse = func(ststest.Call) *ststest.Failure {
+		close(asked) // a second call would panic
+		<-answer
+		return nil
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() {
+		<-asked
+		cancel()
+	}()
+	if _, _, err := f.Caller(ctx); !errors.Is(err, context.Canceled) {
+		t.Errorf("%v", err)
+	}
+	close(answer)
+	if account, _, err := f.Caller(t.Context()); account != ststest.Account || err != nil {
+		t.Errorf("%q, %v", account, err)
+	}
+}
+
 func TestUnknownAccountIsTolerated(t *testing.T) {
 	f := newFixture(t, map[string]Role{"own": {}})
 	f.server.Refuse = func(ststest.Call) *ststest.Failure {

@@ -28,6 +28,25 @@ filter.form.addEventListener("submit", (event) => {
   }
 });
 
+// STS has yet to say more about the roles. What somebody has begun stays as it is.
+const roles = document.getElementById("roles");
+async function learnMore() {
+  let begun = false;
+  for (const event of ["input", "toggle"]) {
+    roles.addEventListener(event, () => { begun = true; }, { capture: true });
+  }
+  const answer = await fetch(roles.dataset.from);
+  if (answer.ok && !begun && !roles.contains(document.activeElement)) {
+    const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+    roles.replaceChildren(...document.importNode(page.getElementById("roles"), true).childNodes);
+    applyFilter();
+  }
+  delete roles.dataset.unsure;
+}
+if ("unsure" in roles.dataset) {
+  learnMore().catch(() => {}); // the page says what is known
+}
+
 // The person's menu closes as menus do.
 const menu = document.querySelector(".person");
 document.addEventListener("keydown", (event) => {
