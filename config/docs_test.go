@@ -3,6 +3,8 @@ package config
 import (
 	"fmt"
 	"os"
+	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -41,5 +43,33 @@ func TestDocumentedKeys(t *testing.T) {
 	}
 	if diff := cmp.Diff(b.String(), table); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// Other pages that say a default in a table, behind its key, say the same.
+func TestDefaultsOnOtherPages(t *testing.T) {
+	defaults := map[string]string{}
+	for _, s := range Settings() {
+		defaults[s.Key] = s.Default
+	}
+	pages, err := filepath.Glob("../docs/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows := 0
+	for _, page := range pages {
+		text, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range regexp.MustCompile("(?m)^\\| [^`|]+ \\| `([a-z_.]+)` \\| `([^`]+)` \\|").FindAllStringSubmatch(string(text), -1) {
+			if want, ok := defaults[m[1]]; !ok || m[2] != want {
+				t.Errorf("%s: %s is %s by default, not %s", page, m[1], want, m[2])
+			}
+			rows++
+		}
+	}
+	if rows < 9 {
+		t.Errorf("only %d rows were found", rows)
 	}
 }
