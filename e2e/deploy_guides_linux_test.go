@@ -18,8 +18,6 @@ import (
 	"time"
 )
 
-const insideGuides = "COUNTERSIGN_TEST_INSIDE_GUIDES"
-
 // What needs a running systemd is run by TestService.
 const hostGuide = "host.md"
 
@@ -27,23 +25,12 @@ const hostGuide = "host.md"
 // default ports.
 func TestGuides(t *testing.T) {
 	t.Parallel()
-	if os.Getuid() != 0 {
-		t.Skip("namespaces need root")
-	}
-	unshare, err := exec.LookPath("unshare")
-	needs(t, "unshare", err)
-	_, err = exec.LookPath("ip")
-	needs(t, "ip", err)
+	needsRoot(t)
 	for _, name := range []string{"aws", "helm", "kustomize", "kubectl-validate", "openssl"} {
 		tool(t, name)
 	}
 	python(t)
-	command := exec.Command(unshare, "--net", os.Args[0], "-test.run", "^TestInsideGuides$", "-test.v", "-test.count=1")
-	command.Env = append(os.Environ(), insideGuides+"=1")
-	output, err := command.CombinedOutput()
-	if err != nil || !bytes.Contains(output, []byte("--- PASS: TestInsideGuides")) {
-		t.Fatalf("%v\n%s", err, output)
-	}
+	inNamespaces(t, "TestInsideGuides")
 }
 
 var shellBlock = regexp.MustCompile("(?ms)^```sh\n(.*?)^```$")
@@ -74,12 +61,7 @@ esac
 `
 
 func TestInsideGuides(t *testing.T) {
-	if os.Getenv(insideGuides) == "" {
-		t.Skip("TestGuides runs it")
-	}
-	if output, err := exec.Command("ip", "link", "set", "lo", "up").CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, output)
-	}
+	inside(t)
 	u := strictMoto(t)
 	for _, port := range []string{"4566", "9000"} {
 		withoutTLS(t, "127.0.0.1:"+port, u)

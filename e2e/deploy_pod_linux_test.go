@@ -19,27 +19,14 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-const insidePod = "COUNTERSIGN_TEST_INSIDE_POD"
-
 // A pod as Kubernetes would run it: a network of its own, a root for each
 // container that holds its image and its mounts, its user, its environment, and
 // the order of start and end.
 func TestSidecarInAPod(t *testing.T) {
 	t.Parallel()
-	if os.Getuid() != 0 {
-		t.Skip("namespaces need root")
-	}
-	unshare, err := exec.LookPath("unshare")
-	needs(t, "unshare", err)
-	_, err = exec.LookPath("ip")
-	needs(t, "ip", err)
+	needsRoot(t)
 	python(t)
-	command := exec.Command(unshare, "--net", "--mount", "--propagation", "private", os.Args[0], "-test.run", "^TestInsidePod$", "-test.v", "-test.count=1")
-	command.Env = append(os.Environ(), insidePod+"=1")
-	output, err := command.CombinedOutput()
-	if err != nil || !bytes.Contains(output, []byte("--- PASS: TestInsidePod")) {
-		t.Fatalf("%v\n%s", err, output)
-	}
+	inNamespaces(t, "TestInsidePod", "--mount", "--propagation", "private")
 }
 
 type podManifest struct {
@@ -164,12 +151,7 @@ func (c container) command(t *testing.T, volumes map[string]string, secret []str
 }
 
 func TestInsidePod(t *testing.T) {
-	if os.Getenv(insidePod) == "" {
-		t.Skip("TestSidecarInAPod runs it")
-	}
-	if output, err := exec.Command("ip", "link", "set", "lo", "up").CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, output)
-	}
+	inside(t)
 	u := strictMoto(t)
 
 	inject := exec.Command(program, "inject", "-f", "-")

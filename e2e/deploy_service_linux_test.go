@@ -19,37 +19,23 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-const insideService = "COUNTERSIGN_TEST_INSIDE_SERVICE"
-
 // The package is installed on a machine with a running systemd, set up as the
 // guide says, used, upgraded and removed.
 func TestService(t *testing.T) {
 	t.Parallel()
-	if os.Getuid() != 0 {
-		t.Skip("namespaces need root")
-	}
-	for _, name := range []string{"unshare", "nsenter", "ip", "dpkg", "runuser", "openssl", "systemctl", "/lib/systemd/systemd"} {
+	needsRoot(t)
+	for _, name := range []string{"nsenter", "dpkg", "runuser", "openssl", "systemctl", "/lib/systemd/systemd"} {
 		_, err := exec.LookPath(name)
 		needs(t, name, err)
 	}
 	tool(t, "aws")
 	tool(t, "nfpm")
 	python(t)
-	command := exec.Command("unshare", "--net", "--mount", "--propagation", "private", os.Args[0], "-test.run", "^TestInsideService$", "-test.v", "-test.count=1")
-	command.Env = append(os.Environ(), insideService+"=1")
-	output, err := command.CombinedOutput()
-	if err != nil || !bytes.Contains(output, []byte("--- PASS: TestInsideService")) {
-		t.Fatalf("%v\n%s", err, output)
-	}
+	inNamespaces(t, "TestInsideService", "--mount", "--propagation", "private")
 }
 
 func TestInsideService(t *testing.T) {
-	if os.Getenv(insideService) == "" {
-		t.Skip("TestService runs it")
-	}
-	if output, err := exec.Command("ip", "link", "set", "lo", "up").CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, output)
-	}
+	inside(t)
 	u := strictMoto(t)
 	tools, err := filepath.Abs("../.tools")
 	if err != nil {
