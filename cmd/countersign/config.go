@@ -9,6 +9,7 @@ import (
 
 	"github.com/countersign-proxy/countersign/ca"
 	"github.com/countersign-proxy/countersign/config"
+	"github.com/countersign-proxy/countersign/identity"
 	"github.com/countersign-proxy/countersign/rolesession"
 )
 
@@ -88,11 +89,27 @@ func checkWiring(cfg *config.Config, g grants) (errs []error) {
 			add(m.Close())
 		}
 	}
-	_, err = pipelineRoles(g)
+	if _, err = pipelineRoles(g); err == nil { // else the other would say the same
+		_, err = consoleState(g)
+	}
 	add(err)
 	add(checkCredentialCalls(cfg.CredentialCalls))
 	_, err = newTransport(cfg, nil)
 	add(err)
+	issuers, err := issuerTransports(cfg, nil)
+	add(err)
+	if err == nil {
+		_, err = newIssuers(cfg, g, issuers)
+		add(err)
+	}
+	if cfg.TLS.Enabled() {
+		_, err = readCertificate(cfg.TLS)
+		add(err)
+	}
+	for _, path := range cfg.SealingKeys {
+		_, err = identity.LoadSealingKey(path)
+		add(err)
+	}
 	add(config.CheckStateDir(cfg.StateDir))
 	authority, err := ca.Load(cfg.CA.Dir, authorityOptions(cfg))
 	var caErr *ca.Error

@@ -110,11 +110,6 @@ func (e *examination) state(cfg *config.Config, a *app) {
 		return
 	}
 	e.add("state directory", fine, cfg.StateDir, "")
-	for _, path := range cfg.SealingKeys {
-		if _, err := identity.LoadSealingKey(path); err != nil {
-			e.add("sealing key", broken, err.Error(), "")
-		}
-	}
 }
 
 // authority looks at the CA.

@@ -140,20 +140,9 @@ const issuerTimeout = 15 * time.Second
 // transports reach OIDC issuers, by URL; nil: none will be asked.
 func newIdentities(cfg *config.Config, g grants, static []identity.Static, transports map[string]http.RoundTripper) (*identity.Store, error) {
 	out := identity.Options{Static: slices.Clone(static)}
-	for _, i := range cfg.Issuers {
-		opt := identity.IssuerOptions{
-			URL: i.URL, JWKSURL: i.JWKSURL, Audience: i.Audience, Match: claimPatterns(i.Match), Identity: i.Identity,
-			Attributes: i.Attributes, Roles: i.Roles, RoleName: g.roleName,
-			HTTPClient: &http.Client{Transport: transports[i.URL], Timeout: issuerTimeout},
-		}
-		if i.TokenFile != "" {
-			opt.Token = func() (string, error) { return config.ReadToken(i.TokenFile) }
-		}
-		issuer, err := identity.NewIssuer(opt)
-		if err != nil {
-			return nil, err
-		}
-		out.Issuers = append(out.Issuers, issuer)
+	var err error
+	if out.Issuers, err = newIssuers(cfg, g, transports); err != nil {
+		return nil, err
 	}
 	for _, name := range sortedNames(g.identities) {
 		id := g.identities[name]
@@ -176,7 +165,6 @@ func newIdentities(cfg *config.Config, g grants, static []identity.Static, trans
 		out.SealingKeys = []identity.SealingKey{key}
 		return identity.New(out)
 	}
-	var err error
 	if out.SealingKeys, err = sealingKeys(cfg); err != nil {
 		return nil, err
 	}
@@ -184,6 +172,27 @@ func newIdentities(cfg *config.Config, g grants, static []identity.Static, trans
 		return nil, err
 	}
 	return identity.New(out)
+}
+
+// newIssuers makes the OIDC issuers. transports reach them, by URL.
+func newIssuers(cfg *config.Config, g grants, transports map[string]http.RoundTripper) ([]*identity.Issuer, error) {
+	var out []*identity.Issuer
+	for _, i := range cfg.Issuers {
+		opt := identity.IssuerOptions{
+			URL: i.URL, JWKSURL: i.JWKSURL, Audience: i.Audience, Match: claimPatterns(i.Match), Identity: i.Identity,
+			Attributes: i.Attributes, Roles: i.Roles, RoleName: g.roleName,
+			HTTPClient: &http.Client{Transport: transports[i.URL], Timeout: issuerTimeout},
+		}
+		if i.TokenFile != "" {
+			opt.Token = func() (string, error) { return config.ReadToken(i.TokenFile) }
+		}
+		issuer, err := identity.NewIssuer(opt)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, issuer)
+	}
+	return out, nil
 }
 
 func claimPatterns(match map[string]config.Strings) map[string][]string {
