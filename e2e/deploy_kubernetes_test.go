@@ -13,6 +13,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	"go.yaml.in/yaml/v3"
 )
 
@@ -209,7 +210,10 @@ var everyValue = `  tls: {certManager: {enabled: true, issuerRef: {name: interna
   tolerations: [{key: x, operator: Exists}]
   priorityClassName: system-cluster-critical
   extraEnv: [{name: AWS_REGION, value: eu-central-1}]
-  service: {type: LoadBalancer, port: 443, annotations: {e: f}}
+  extraVolumes: [{name: roots, configMap: {name: roots}}]
+  extraVolumeMounts: [{name: roots, mountPath: /etc/countersign/roots}]
+  revocations: {existingConfigMap: taken-back}
+  service: {type: LoadBalancer, port: 443, annotations: {e: f}, loadBalancerClass: service.k8s.aws/nlb, loadBalancerSourceRanges: [10.0.0.0/8]}
   networkPolicy:
     from: [{namespaceSelector: {matchLabels: {team: shop}}}]
     metricsFrom: [{namespaceSelector: {matchLabels: {name: monitoring}}}]
@@ -217,10 +221,13 @@ var everyValue = `  tls: {certManager: {enabled: true, issuerRef: {name: interna
 metrics:
   serviceMonitor: {enabled: true, labels: {release: prometheus}}
   podMonitor: {enabled: true}
+  sidecars: {podMonitor: {enabled: true}}
   prometheusRule: {enabled: true}
   dashboard: {enabled: true}
 injector:
   enabled: true
+  podAnnotations: {a: b}
+  podLabels: {c: d}
   tls: {certManager: {enabled: true, issuerRef: {name: internal}}}
   nodeSelector: {kubernetes.io/arch: arm64}
   tolerations: [{key: x, operator: Exists}]
@@ -239,7 +246,8 @@ func TestChart(t *testing.T) {
 			[]string{"replicas:", "monitoring.coreos.com", "kind: MutatingWebhookConfiguration", "kind: Certificate", "scheme: HTTPS"}},
 		{"everything", chartValues + everyValue,
 			[]string{"kind: ServiceMonitor", "kind: PodMonitor", "kind: PrometheusRule", "alert: CountersignAbsent", "kind: Certificate", "requiredDuringScheduling",
-				"cert-manager.io/inject-ca-from", "failurePolicy: Fail", "scheme: HTTPS", "@sha256:ab", "key_file: /etc/countersign/tls/tls.key"},
+				"cert-manager.io/inject-ca-from", "failurePolicy: Fail", "scheme: HTTPS", "@sha256:ab", "key_file: /etc/countersign/tls/tls.key",
+				"revocations: /etc/countersign/revocations/revocations", "port: cs-metrics", "loadBalancerClass:", "maxUnavailable: 1, maxSurge: 1"},
 			[]string{"caBundle", "BEGIN"}},
 		{"fixed number of replicas", chartValues + "  autoscaling: {enabled: false}\n  replicas: 3\n  podDisruptionBudget: {enabled: false}\n  networkPolicy: {enabled: false}\n",
 			[]string{"replicas: 3"}, []string{"HorizontalPodAutoscaler", "PodDisruptionBudget", "kind: NetworkPolicy"}},
@@ -248,6 +256,11 @@ func TestChart(t *testing.T) {
 			[]string{"BEGIN", "existingSecret"}},
 		{"injector alone", "gateway: {enabled: false}\ninjector: {enabled: true}\n",
 			[]string{"kind: MutatingWebhookConfiguration", "caBundle: ", "kind: Secret"}, []string{"component: gateway", "kind: HorizontalPodAutoscaler"}},
+		// What watches sidecars needs no gateway.
+		{"injector and what watches", "gateway: {enabled: false}\ninjector: {enabled: true}\nmetrics: {sidecars: {podMonitor: {enabled: true}}, prometheusRule: {enabled: true}, dashboard: {enabled: true}}\n",
+			[]string{"port: cs-metrics", "kind: PrometheusRule", "countersign.json: |"}, []string{"component: gateway", "kind: ServiceMonitor"}},
+		{"the machine's own role", chartValues + "  networkPolicy: {blockMetadata: false}\n",
+			[]string{"cidr: 169.254.169.254/32"}, []string{"AWS_EC2_METADATA_DISABLED"}},
 	} {
 		t.Run(x.name, func(t *testing.T) {
 			manifests, err := render(t, x.values)
@@ -289,6 +302,10 @@ func TestChartRefuses(t *testing.T) {
 		{"no issuer of the webhook's certificate", chartValues + "injector: {enabled: true, tls: {certManager: {enabled: true}}}\n", "injector.tls.certManager.issuerRef is not set"},
 		{"digest that is none", chartValues + "image: {digest: latest}\n", "digest"},
 		{"less than least", chartValues + "  autoscaling: {minReplicas: 20}\n", "minReplicas is above maxReplicas"},
+		{"a share of nothing", chartValues + "  resources: {requests: {cpu: null}}\n", "share of gateway.resources.requests.cpu"},
+		{"a budget that is none", chartValues + "  podDisruptionBudget: {maxUnavailable: some}\n", "maxUnavailable"},
+		{"a name that no Service can have", chartValues + "fullnameOverride: Gate.Way\n", "fullnameOverride"},
+		{"killed before it has drained", trialValues + "    limits: {drain_timeout: 1m30s}\n", "below gateway.preStopSeconds and limits.drain_timeout (1m30s) together"},
 	} {
 		t.Run(x.name, func(t *testing.T) {
 			out, err := render(t, x.values)
@@ -300,6 +317,138 @@ func TestChartRefuses(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Files reach the program as they were given, and labels of the user's cannot make
+// a pod another one than its selectors look for.
+func TestChartKeepsWhatItIsGiven(t *testing.T) {
+	files := map[string]string{
+		"indented.json": "    {\n  \"a\": 1}\n", "empty": "", "no-end": "x", "ends": "x\n\n\n", "begins": "\n\n x: [", "1e3": "a\tb # c", "null": "{{ .Values }}",
+	}
+	values := with(t, chartValues, []string{"gateway", "files"}, files)
+	values = with(t, values, []string{"gateway", "podLabels"}, map[string]string{"app.kubernetes.io/component": "mine", "app.kubernetes.io/name": "mine", "team": "true"})
+	values = with(t, values, []string{"gateway", "podAnnotations"}, map[string]string{"checksum/listeners": "mine", "note": "1e3"})
+	values = with(t, values, []string{"metrics", "prometheusRule"}, map[string]any{"enabled": true, "labels": map[string]string{"app.kubernetes.io/name": "prometheus"}})
+	values = with(t, values, []string{"metrics", "podMonitor"}, map[string]any{"enabled": true})
+	manifests, err := render(t, values)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := validate(t, manifests); err != nil {
+		t.Error(err)
+	}
+	var data, labels, annotations, monitors, rules any
+	var selectors []any
+	for _, o := range objects(t, manifests) {
+		spec, _ := o["spec"].(map[string]any)
+		switch o["kind"] {
+		case "ConfigMap":
+			given := o["data"].(map[string]any)
+			delete(given, "countersign.yaml")
+			data = given
+		case "Deployment":
+			pod := spec["template"].(map[string]any)["metadata"].(map[string]any)
+			labels, annotations = pod["labels"], pod["annotations"]
+			selectors = append(selectors, spec["selector"].(map[string]any)["matchLabels"])
+		case "Service":
+			selectors = append(selectors, spec["selector"])
+		case "NetworkPolicy":
+			selectors = append(selectors, spec["podSelector"].(map[string]any)["matchLabels"])
+		case "PodDisruptionBudget":
+			selectors = append(selectors, spec["selector"].(map[string]any)["matchLabels"])
+		case "PodMonitor":
+			monitors = spec["selector"].(map[string]any)["matchLabels"]
+			selectors = append(selectors, monitors)
+		case "PrometheusRule":
+			rules = o["metadata"].(map[string]any)["labels"].(map[string]any)["app.kubernetes.io/name"]
+		}
+	}
+	want := map[string]any{}
+	for name, text := range files {
+		want[name] = text
+	}
+	if diff := cmp.Diff(want, data); diff != "" {
+		t.Errorf("files: (-given +made)\n%s", diff)
+	}
+	if diff := cmp.Diff(map[string]any{
+		"app.kubernetes.io/component": "gateway", "app.kubernetes.io/instance": "gw", "app.kubernetes.io/managed-by": "Helm", "app.kubernetes.io/name": "countersign",
+		"app.kubernetes.io/version": "latest", "helm.sh/chart": "countersign-0.1.0", "team": "true",
+	}, labels); diff != "" {
+		t.Errorf("labels of the pod: %s", diff)
+	}
+	if a := annotations.(map[string]any); a["note"] != "1e3" || len(fmt.Sprint(a["checksum/listeners"])) != 64 {
+		t.Errorf("annotations of the pod: %v", a)
+	}
+	if rules != "prometheus" {
+		t.Errorf("a Prometheus that looks for rules by a label of its own does not find them: %v", rules)
+	}
+	if len(selectors) != 6 {
+		t.Errorf("%d selectors", len(selectors))
+	}
+	for _, s := range selectors {
+		for name, value := range s.(map[string]any) {
+			if labels.(map[string]any)[name] != value {
+				t.Errorf("the selector %v does not find the pod", s)
+			}
+		}
+	}
+}
+
+// What a replica may hold follows the memory that it has, and what the user says
+// goes before that.
+func TestChartMemory(t *testing.T) {
+	for memory, want := range map[string]string{
+		"1Gi": "limits: {body_buffer_sum: 512MiB} 921MiB", "1.5Gi": "limits: {body_buffer_sum: 768MiB} 1382MiB", "100Mi": "limits: {body_buffer: 50MiB, body_buffer_sum: 50MiB} 90MiB",
+		"2G": "limits: {body_buffer_sum: 953MiB} 1716MiB", "1e9": " ", "": " ",
+	} {
+		manifests, err := render(t, with(t, chartValues, []string{"gateway", "resources", "limits"}, map[string]any{"memory": memory}))
+		if err != nil {
+			t.Errorf("%q: %v", memory, err)
+			continue
+		}
+		if got := heldMemory(t, manifests); got != want {
+			t.Errorf("of %q: %q, want %q", memory, got, want)
+		}
+	}
+	values := with(t, chartValues, []string{"gateway", "config", "limits"}, map[string]any{"body_buffer_sum": "100MiB", "tunnels": 10000000})
+	manifests, err := render(t, with(t, values, []string{"gateway", "memoryLimit"}, "700MiB"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := heldMemory(t, manifests), "limits: {body_buffer_sum: 100MiB, tunnels: 10000000} 700MiB"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+}
+
+// heldMemory is what the chart says about memory to the program.
+func heldMemory(t *testing.T, manifests []byte) string {
+	t.Helper()
+	limits, runtime := "", ""
+	for _, o := range objects(t, manifests) {
+		switch o["kind"] {
+		case "ConfigMap":
+			var c struct{ Limits yaml.Node }
+			if err := yaml.Unmarshal([]byte(o["data"].(map[string]any)["countersign.yaml"].(string)), &c); err != nil {
+				t.Fatal(err)
+			}
+			if !c.Limits.IsZero() {
+				c.Limits.Style = yaml.FlowStyle
+				text, err := yaml.Marshal(map[string]*yaml.Node{"limits": &c.Limits})
+				if err != nil {
+					t.Fatal(err)
+				}
+				limits = strings.TrimSpace(string(text))
+			}
+		case "Deployment":
+			container := o["spec"].(map[string]any)["template"].(map[string]any)["spec"].(map[string]any)["containers"].([]any)[0].(map[string]any)
+			for _, v := range container["env"].([]any) {
+				if v := v.(map[string]any); v["name"] == "GOMEMLIMIT" {
+					runtime = v["value"].(string)
+				}
+			}
+		}
+	}
+	return limits + " " + runtime
 }
 
 // leaves calls f with each value of the chart that has none below it, and the

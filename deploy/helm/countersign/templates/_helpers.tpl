@@ -14,20 +14,20 @@
 
 {{- define "countersign.labels" -}}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | quote }}
-app.kubernetes.io/name: {{ include "countersign.name" . }}
+app.kubernetes.io/name: {{ include "countersign.name" . | quote }}
 app.kubernetes.io/instance: {{ .Release.Name | quote }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end -}}
 
 {{- define "countersign.selector" -}}
-app.kubernetes.io/name: {{ include "countersign.name" . }}
+app.kubernetes.io/name: {{ include "countersign.name" . | quote }}
 app.kubernetes.io/instance: {{ .Release.Name | quote }}
 app.kubernetes.io/component: gateway
 {{- end -}}
 
 {{- define "countersign.injectorSelector" -}}
-app.kubernetes.io/name: {{ include "countersign.name" . }}
+app.kubernetes.io/name: {{ include "countersign.name" . | quote }}
 app.kubernetes.io/instance: {{ .Release.Name | quote }}
 app.kubernetes.io/component: injector
 {{- end -}}
@@ -64,6 +64,45 @@ app.kubernetes.io/component: injector
 {{- end -}}
 {{- end -}}
 
+{{/* Labels of a pod: the user's beside ours, which selectors go by. Of (list $ component labels). */}}
+{{- define "countersign.podLabels" -}}
+{{- $ours := include "countersign.labels" (index . 0) | fromYaml -}}
+{{- merge (dict "app.kubernetes.io/component" (index . 1)) $ours (index . 2) | toYaml -}}
+{{- end -}}
+
+{{/* Labels of what other programs select by labels: the user's go first. Of (list $ labels). */}}
+{{- define "countersign.foreignLabels" -}}
+{{- merge (deepCopy (index . 1)) (include "countersign.labels" (index . 0) | fromYaml) | toYaml -}}
+{{- end -}}
+
+{{/* A quantity of Kubernetes, such as resources.limits.memory, in MiB; nothing where it has another form. */}}
+{{- define "countersign.mebibytes" -}}
+{{- $text := . | toString -}}
+{{- $unit := get (dict "" 1 "k" 1000 "M" 1000000 "G" 1000000000 "Ki" 1024 "Mi" 1048576 "Gi" 1073741824) (regexFind "[A-Za-z]*$" $text) -}}
+{{- if and $unit (regexMatch "^[0-9]+(\\.[0-9]+)?[A-Za-z]*$" $text) -}}
+{{- divf (mulf (regexFind "^[0-9.]+" $text | float64) $unit) 1048576 | floor | int64 -}}
+{{- end -}}
+{{- end -}}
+
+{{/* A duration of the configuration, such as 1m30s, in seconds. */}}
+{{- define "countersign.seconds" -}}
+{{- $sum := 0.0 -}}
+{{- range regexFindAll "[0-9.]+(h|ms|m|s)" (toString .) -1 -}}
+{{- $sum = addf $sum (mulf (regexFind "^[0-9.]+" . | float64) (get (dict "h" 3600.0 "m" 60.0 "s" 1.0 "ms" 0.001) (regexFind "[a-z]+$" .))) -}}
+{{- end -}}
+{{- $sum | ceil | int64 -}}
+{{- end -}}
+
+{{/* GOMEMLIMIT: what is above it are stacks and the kernel's buffers. */}}
+{{- define "countersign.memoryLimit" -}}
+{{- $mebibytes := include "countersign.mebibytes" (dig "limits" "memory" "" .Values.gateway.resources) -}}
+{{- if .Values.gateway.memoryLimit -}}
+{{ .Values.gateway.memoryLimit }}
+{{- else if $mebibytes -}}
+{{ max 1 (div (mul (int64 $mebibytes) 9) 10) }}MiB
+{{- end -}}
+{{- end -}}
+
 {{/* What no container of ours needs. */}}
 {{- define "countersign.securityContext" -}}
 runAsNonRoot: true
@@ -90,6 +129,19 @@ seccompProfile: {type: RuntimeDefault}
 {{- $keys = append $keys (printf "/etc/countersign/sealing/%s" .) -}}
 {{- end -}}
 {{- $_ := set $c "sealing_keys" $keys -}}
+{{- if .Values.gateway.revocations.existingConfigMap -}}
+{{- $_ := set $c "revocations" "/etc/countersign/revocations/revocations" -}}
+{{- end -}}
+{{- /* Bodies that must be held take half of the memory at most: else clients could have the kernel end the replica. */ -}}
+{{- $half := include "countersign.mebibytes" (dig "limits" "memory" "" .Values.gateway.resources) -}}
+{{- if and $half (not (dig "limits" "body_buffer_sum" "" $c)) -}}
+{{- $half = div (int64 $half) 2 | max 1 -}}
+{{- $limits := dict "body_buffer_sum" (printf "%dMiB" $half) -}}
+{{- if lt $half 80 -}}
+{{- $_ := set $limits "body_buffer" (printf "%dMiB" $half) -}}
+{{- end -}}
+{{- $_ := set $c "limits" (mergeOverwrite $limits ($c.limits | default dict)) -}}
+{{- end -}}
 {{- if include "countersign.tlsSecret" . -}}
 {{- $_ := set $c "tls" (dict "cert_file" "/etc/countersign/tls/tls.crt" "key_file" "/etc/countersign/tls/tls.key") -}}
 {{- end -}}
@@ -123,6 +175,14 @@ seccompProfile: {type: RuntimeDefault}
 {{- end -}}
 {{- if and .Values.gateway.autoscaling.enabled (gt (int .Values.gateway.autoscaling.minReplicas) (int .Values.gateway.autoscaling.maxReplicas)) -}}
 {{- fail "gateway.autoscaling.minReplicas is above maxReplicas" -}}
+{{- end -}}
+{{- if and .Values.gateway.autoscaling.enabled (not (dig "requests" "cpu" "" .Values.gateway.resources)) -}}
+{{- fail "gateway.autoscaling.enabled goes by the share of gateway.resources.requests.cpu that is used, and that is not set" -}}
+{{- end -}}
+{{- $drain := dig "limits" "drain_timeout" "30s" .Values.gateway.config -}}
+{{- $need := add (int64 .Values.gateway.preStopSeconds) (include "countersign.seconds" $drain | int64) -}}
+{{- if lt (int64 .Values.gateway.terminationGracePeriodSeconds) $need -}}
+{{- fail (printf "gateway.terminationGracePeriodSeconds is below gateway.preStopSeconds and limits.drain_timeout (%v) together: requests would be cut off; set it to %d or more" $drain (add $need 5)) -}}
 {{- end -}}
 {{- end -}}
 {{- if and .Values.injector.enabled .Values.injector.tls.certManager.enabled (not .Values.injector.tls.certManager.issuerRef) -}}
