@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"math/rand/v2"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -15,17 +17,25 @@ import (
 
 const (
 	keptLines  = 500 // for pages that are opened later
-	shownLines = 100 // on a page
+	shownLines = 100 // on a page, and at once in a stream
 )
 
-// activity keeps the latest entries of the record.
+// activity keeps the latest entries of the record. A page that was shown, or whose
+// stream broke off, goes on where it was: each entry has a mark, which is random, so
+// that marks do not tell how many entries there are that one may not see.
 type activity struct {
 	feed *audit.Subscription
 	done chan struct{}
 
 	mu      sync.Mutex
-	entries []audit.Entry // a ring once it is full
+	entries []marked      // a ring once it is full
 	oldest  int           // index into entries
+	news    chan struct{} // closed at the next entry; nil: nobody waits
+}
+
+type marked struct {
+	audit.Entry
+	mark string
 }
 
 func newActivity(log *audit.Log) *activity {
@@ -40,13 +50,18 @@ func newActivity(log *audit.Log) *activity {
 }
 
 func (a *activity) keep(e audit.Entry) {
+	m := marked{e, strconv.FormatUint(rand.Uint64(), 36)}
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if a.news != nil {
+		close(a.news)
+		a.news = nil
+	}
 	if len(a.entries) < keptLines {
-		a.entries = append(a.entries, e)
+		a.entries = append(a.entries, m)
 		return
 	}
-	a.entries[a.oldest] = e
+	a.entries[a.oldest] = m
 	a.oldest = (a.oldest + 1) % keptLines
 }
 
@@ -55,21 +70,33 @@ func (a *activity) close() {
 	<-a.done
 }
 
-// recent are the latest lines that a person may see, newest first.
-func (a *activity) recent(p *person) []line {
+// since returns the latest lines after a mark that a person may see, newest first; the
+// mark to go on from; and what is closed when there is more. A mark that is not known
+// (any more) is before everything.
+func (a *activity) since(mark string, p *person) (lines []line, next string, news <-chan struct{}) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	var out []line
+	if a.news == nil {
+		a.news = make(chan struct{})
+	}
+	next = mark
 	for i := range a.entries {
-		e := a.entries[(a.oldest+len(a.entries)-1-i)%len(a.entries)]
-		if visible(e, p) {
-			out = append(out, lineOf(e))
-			if len(out) == shownLines {
+		e := &a.entries[(a.oldest+len(a.entries)-1-i)%len(a.entries)]
+		if e.mark == mark {
+			break
+		}
+		if i == 0 {
+			next = e.mark
+		}
+		if visible(e.Entry, p) {
+			l := lineOf(e.Entry)
+			l.mark = e.mark
+			if lines = append(lines, l); len(lines) == shownLines {
 				break
 			}
 		}
 	}
-	return out
+	return lines, next, a.news
 }
 
 // line is an entry as the page shows it. Everything in it may come from a client.
@@ -86,6 +113,8 @@ type line struct {
 	Reason    string `json:"reason"`
 	Advice    string `json:"advice"`
 	Statement string `json:"statement"`
+
+	mark string
 }
 
 func lineOf(e audit.Entry) line {

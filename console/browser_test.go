@@ -165,6 +165,37 @@ func TestBrowserLearnsMore(t *testing.T) {
 	c.Quiet()
 }
 
+// Windows that nobody looks at hold no connection, of which browsers have six for a
+// host; when somebody looks again, what happened meanwhile is there.
+func TestBrowserLetsGoOfItsStream(t *testing.T) {
+	p := newPage(t, setup{})
+	c := browser.Open(t, p.cloud.sandbox.Address())
+	c.Visit(p.base+p.link("alice"), `location.pathname === "/console/" && document.getElementById("live").textContent === "live"`)
+	look := func(hidden bool) {
+		c.Do(fmt.Sprintf(`Object.defineProperty(document, "hidden", {value: %v, configurable: true}); document.dispatchEvent(new Event("visibilitychange"))`, hidden))
+	}
+	look(true)
+	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(time.Millisecond) {
+		p.server.mu.Lock()
+		n := len(p.server.streams)
+		p.server.mu.Unlock()
+		if n == 0 {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("the stream is held")
+		}
+	}
+	for _, operation := range []string{"First", "Second"} {
+		if err := p.log.Write(audit.Entry{Time: time.Now(), Identity: "alice", Service: "s3", Operation: operation, Decision: audit.Allow}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	look(false)
+	c.Until(`[...document.querySelectorAll("#lines tbody [data-is=call]")].map((e) => e.textContent).join() === "s3:Second,s3:First,console:Link"`)
+	c.Quiet()
+}
+
 // What a browser does with the cookie beyond the page's own port. The first of these
 // is a limit that docs/security.md names; should it fall, so should the sentence there.
 func TestBrowserAndOtherPorts(t *testing.T) {

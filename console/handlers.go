@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"slices"
 	"strings"
@@ -154,11 +155,13 @@ func (s *Server) home(w http.ResponseWriter, r *http.Request) {
 		s.render(w, http.StatusOK, "signin.html", view{Title: "Sign in"})
 		return
 	}
+	lines, mark, _ := s.activity.since("", p)
 	s.render(w, http.StatusOK, "home.html", view{Title: "AWS roles", Person: p, Data: struct {
 		Granted granted
 		Live    liveSessions
 		Lines   []line
-	}{s.granted(r, p, s.opt.Patience), s.liveSessions(s.opt.Current(), p), s.activity.recent(p)}})
+		Mark    string
+	}{s.granted(r, p, s.opt.Patience), s.liveSessions(s.opt.Current(), p), lines, mark}})
 }
 
 // roles is the page's part that says more once STS has answered.
@@ -437,25 +440,46 @@ func (s *Server) caPEM(w http.ResponseWriter, r *http.Request) {
 	_, _ = w.Write(s.opt.Terminal.CA())
 }
 
-// events streams what happens, as server-sent events (HTML Living Standard, section 9.2).
-func (s *Server) events(w http.ResponseWriter, r *http.Request, p *person) {
+// Streams of live activity hold a connection each. Browsers have six for a host, all
+// windows together, and wait without a word when those are taken; so the page lets go
+// of its stream while nobody sees it, and one more is refused.
+const (
+	maxBrowserStreams = 4
+	maxPersonStreams  = 12
+	streamPace        = 100 * time.Millisecond // between what a stream sends
+	streamBeat        = 10 * time.Second
+)
+
+// enter counts a stream, unless there are too many. leave must be called after it.
+func (s *Server) enter(p *person) (leave func(), ok bool) {
 	s.mu.Lock()
-	if s.streams[p.Name] >= maxStreams || s.ctx.Err() != nil {
-		s.mu.Unlock()
-		http.Error(w, "too many pages are open", http.StatusTooManyRequests)
-		return
+	defer s.mu.Unlock()
+	browser, name := "browser "+p.ID, "person "+p.Name
+	if s.streams[browser] >= maxBrowserStreams || s.streams[name] >= maxPersonStreams || s.ctx.Err() != nil {
+		return nil, false
 	}
-	s.streams[p.Name]++
-	s.mu.Unlock()
-	defer func() {
+	s.streams[browser]++
+	s.streams[name]++
+	return func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		if s.streams[p.Name]--; s.streams[p.Name] == 0 {
-			delete(s.streams, p.Name)
+		for _, key := range []string{browser, name} {
+			if s.streams[key]--; s.streams[key] == 0 {
+				delete(s.streams, key)
+			}
 		}
-	}()
-	feed := s.opt.Audit.Subscribe(256)
-	defer feed.Close()
+	}, true
+}
+
+// events streams what happens, as server-sent events (HTML Living Standard, section 9.2),
+// from the mark on that the page has.
+func (s *Server) events(w http.ResponseWriter, r *http.Request, p *person) {
+	leave, ok := s.enter(p)
+	if !ok {
+		http.Error(w, "too many windows show this page", http.StatusTooManyRequests)
+		return
+	}
+	defer leave()
 	control := http.NewResponseController(w)
 	// The listener's own deadlines are for requests that end.
 	_ = control.SetReadDeadline(time.Time{})
@@ -464,7 +488,7 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request, p *person) {
 	w.WriteHeader(http.StatusOK)
 	send := func(text string) bool {
 		_ = control.SetWriteDeadline(time.Now().Add(30 * time.Second))
-		if _, err := fmt.Fprint(w, text); err != nil {
+		if _, err := io.WriteString(w, text); err != nil {
 			return false
 		}
 		return control.Flush() == nil
@@ -472,29 +496,50 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request, p *person) {
 	if !send(": live\n\n") {
 		return
 	}
-	beat := time.NewTicker(10 * time.Second)
+	beat := time.NewTicker(streamBeat)
 	defer beat.Stop()
+	pace := time.NewTicker(streamPace)
+	defer pace.Stop()
+	mark := cmp.Or(r.Header.Get("Last-Event-ID"), r.URL.Query().Get("after"))
 	for {
+		lines, next, news := s.activity.since(mark, p)
+		mark = next
+		var text strings.Builder
+		for _, l := range slices.Backward(lines) {
+			data, err := json.Marshal(l)
+			if err != nil {
+				return
+			}
+			fmt.Fprintf(&text, "id: %s\ndata: %s\n\n", l.mark, data)
+		}
+		if text.Len() > 0 && !send(text.String()) {
+			return
+		}
+		if !s.waitForNews(r, news, pace.C, beat.C, send) {
+			return
+		}
+	}
+}
+
+// waitForNews waits until there is more to send, and the pace allows it. It returns
+// false when the stream is over.
+func (s *Server) waitForNews(r *http.Request, news <-chan struct{}, pace, beat <-chan time.Time, send func(string) bool) bool {
+	for next := news; ; {
 		select {
 		case <-r.Context().Done():
-			return
+			return false
 		case <-s.ctx.Done():
-			return
-		case <-beat.C:
+			return false
+		case <-beat:
 			// A sign-in that ended or was revoked sees nothing more.
 			if _, err := s.who(r); err != nil || !send(": beat\n\n") {
-				return
+				return false
 			}
-		case e, ok := <-feed.C:
-			if !ok {
-				return
-			}
-			if !visible(e, p) {
-				continue
-			}
-			text, err := json.Marshal(lineOf(e))
-			if err != nil || !send("data: "+string(text)+"\n\n") {
-				return
+		case <-next:
+			next = nil // and now the pace
+		case <-pace:
+			if next == nil {
+				return true
 			}
 		}
 	}

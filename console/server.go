@@ -84,8 +84,8 @@ type Server struct {
 	started  time.Time
 
 	mu      sync.Mutex
-	opened  []opened // console sessions, oldest first
-	streams map[string]int
+	opened  []opened       // console sessions, oldest first
+	streams map[string]int // of live activity, by browser and by person
 
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -98,10 +98,7 @@ type opened struct {
 	Basis                   Basis
 }
 
-const (
-	maxOpened  = 1000
-	maxStreams = 8 // of live activity, a person
-)
+const maxOpened = 1000
 
 //go:embed pages/*.html
 var pageFiles embed.FS
