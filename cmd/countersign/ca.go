@@ -36,7 +36,7 @@ func (a *app) showCA() error {
 	if err != nil {
 		return err
 	}
-	authority, err := openAuthority(cfg)
+	authority, err := openAuthority(cfg, authorityOptions(cfg))
 	if err != nil {
 		return err
 	}
@@ -80,7 +80,7 @@ func newCAExport(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			authority, err := openAuthority(cfg)
+			authority, err := openAuthority(cfg, authorityOptions(cfg))
 			if err != nil {
 				return err
 			}

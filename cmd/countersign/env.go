@@ -120,7 +120,7 @@ func (a *app) clientSettings(role string, renew bool) (settings, *config.Config,
 		}
 		s.Endpoint, s.TokenFile = "http://"+cfg.Admin.Listen+"/credentials?role="+url.QueryEscape(granted), adminTokenFile(cfg)
 	}
-	authority, err := openAuthority(cfg)
+	authority, err := openAuthority(cfg, authorityOptions(cfg))
 	if err != nil {
 		return settings{}, nil, err
 	}

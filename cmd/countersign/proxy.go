@@ -93,7 +93,7 @@ func newProxy(ctx context.Context, cfg *config.Config, g grants, opt proxyOption
 	authority := opt.Authority
 	if authority == nil {
 		var err error
-		if authority, err = openAuthority(cfg); err != nil {
+		if authority, err = openAuthority(cfg, p.authorityOptions(cfg)); err != nil {
 			return nil, err
 		}
 	}
@@ -472,12 +472,12 @@ func checkCredentialCalls(calls []string) error {
 }
 
 // openAuthority opens the CA of the configuration, and makes one on first use.
-func openAuthority(cfg *config.Config) (*ca.Authority, error) {
+func openAuthority(cfg *config.Config, opt ca.Options) (*ca.Authority, error) {
 	dir, err := authorityDir(cfg)
 	if err != nil {
 		return nil, err
 	}
-	return ca.Open(dir, authorityOptions(cfg))
+	return ca.Open(dir, opt)
 }
 
 // authorityDir is where the CA is kept; the state directory is checked and made.
@@ -488,6 +488,13 @@ func authorityDir(cfg *config.Config) (string, error) {
 		}
 	}
 	return cfg.CA.Dir, nil
+}
+
+// authorityOptions are those of a CA whose certificates are counted.
+func (p *proxy) authorityOptions(cfg *config.Config) ca.Options {
+	opt := authorityOptions(cfg)
+	opt.Issued = func(string) { p.metrics.CertificateIssued() }
+	return opt
 }
 
 func authorityOptions(cfg *config.Config) ca.Options {

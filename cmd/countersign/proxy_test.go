@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/prometheus/client_golang/prometheus/testutil"
 	"go.uber.org/goleak"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
@@ -216,6 +217,36 @@ func TestReloadChangesTheWayOutOfTunnels(t *testing.T) {
 	}
 	if err := p.shutdown(t.Context()); err != nil {
 		t.Error(err)
+	}
+}
+
+// The metric counts what the CA signs, also after another one was taken up.
+func TestIssuedCertificatesAreCounted(t *testing.T) {
+	_, p, err := assemble(t, t.TempDir(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := p.shutdown(context.Background()); err != nil {
+			t.Error(err)
+		}
+	}()
+	const name = "countersign_certificates_issued_total"
+	for i, again := range []bool{false, false, true} {
+		if again {
+			if _, err := p.reloadAuthority(true); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for range 2 { // the second one is kept from before
+			if _, err := p.authority.Load().Certificate(fmt.Sprintf("s%d.amazonaws.com", i)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		want := fmt.Sprintf("# HELP %s Leaf certificates issued.\n# TYPE %[1]s counter\n%[1]s %d\n", name, i+1)
+		if err := testutil.GatherAndCompare(p.metrics.Registry(), strings.NewReader(want), name); err != nil {
+			t.Error(err)
+		}
 	}
 }
 

@@ -92,7 +92,7 @@ func (p *proxy) reloadAuthority(always bool) (replaced bool, err error) {
 	cfg, before := p.engine.Load().cfg, p.authority.Load()
 	// A missing one is not made: there is one in use, no client would trust another,
 	// and a folder that is empty for a moment is about to be filled.
-	next, err := ca.Load(cfg.CA.Dir, authorityOptions(cfg))
+	next, err := ca.Load(cfg.CA.Dir, p.authorityOptions(cfg))
 	if err != nil {
 		return false, err
 	}
