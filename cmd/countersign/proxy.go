@@ -256,7 +256,6 @@ func (p *proxy) reload(ctx context.Context, cfg *config.Config) error {
 	defer p.mu.Unlock()
 	before := p.engine.Load()
 	e, err := p.newEngine(ctx, cfg, newGrants(cfg, p.opt.Getenv), before)
-	p.metrics.ConfigLoaded(time.Now(), err)
 	if err != nil {
 		return err
 	}

@@ -250,30 +250,60 @@ func TestIssuedCertificatesAreCounted(t *testing.T) {
 	}
 }
 
-// A way out that would lead back in is not taken up, as it would not be at the start.
-func TestReloadDoesNotLeadBackIn(t *testing.T) {
-	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
+// Whatever is wrong with a new configuration, the one before stays, the log says
+// why, and the metric that people are alerted by tells of it.
+func TestReloadThatIsRefused(t *testing.T) {
 	t.Setenv("NOTIFY_SOCKET", "")
-	dir := t.TempDir()
-	_, p, err := assemble(t, dir, "")
-	if err != nil {
-		t.Fatal(err)
-	}
-	core, said := observer.New(zap.ErrorLevel)
-	p.log = zap.New(core)
-	p.addresses.proxy = "127.0.0.1:8800" // whatever listen is in the new file
-	before := p.engine.Load()
-	path := loaded(t, dir, "upstream: {proxy: \"http://localhost:8800\"}").Path
-	a := &app{configPath: path, environ: func() []string { return nil }, getenv: in(nil)}
-	a.reload(t.Context(), p)
-	if p.engine.Load() != before {
-		t.Error("it was taken up")
-	}
-	if lines := said.All(); len(lines) != 1 || !strings.Contains(fmt.Sprint(lines[0].ContextMap()), "which is this proxy itself") {
-		t.Errorf("%v", lines)
-	}
-	if err := p.shutdown(t.Context()); err != nil {
-		t.Error(err)
+	for name, c := range map[string]struct{ text, why string }{
+		"not a configuration": {"rols: {}", "there is no such key"},
+		"empty":               {"", "is empty"},
+		// As a start would refuse it. The listener that is open counts, whatever
+		// listen is in the new file.
+		"a way out that leads back in": {"listen: 127.0.0.1:0\nupstream: {proxy: \"http://localhost:8800\"}", "which is this proxy itself"},
+		"a policy that is none":        {"roles: {read: {policies: [c.yaml]}}", "roles.read.policies"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
+			dir := t.TempDir()
+			_, p, err := assemble(t, dir, "")
+			if err != nil {
+				t.Fatal(err)
+			}
+			core, said := observer.New(zap.ErrorLevel)
+			p.log = zap.New(core)
+			p.addresses.proxy = "127.0.0.1:8800"
+			before := p.engine.Load()
+			path := filepath.Join(dir, "c.yaml")
+			if err := os.WriteFile(path, []byte(c.text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			a := &app{configPath: path, environ: func() []string { return []string{"COUNTERSIGN_STATE_DIR=" + filepath.Join(dir, "state")} }, getenv: in(nil)}
+			a.reload(t.Context(), p)
+			if p.engine.Load() != before {
+				t.Error("it was taken up")
+			}
+			if lines := said.All(); len(lines) != 1 || !strings.Contains(fmt.Sprint(lines[0].ContextMap()), c.why) {
+				t.Errorf("%v", lines)
+			}
+			inForce := func(want int) {
+				t.Helper()
+				const name = "countersign_config_last_reload_successful"
+				text := fmt.Sprintf("# HELP %s Whether the configuration in force is the one on disk: 1 after a load that succeeded, 0 after one that failed.\n"+
+					"# TYPE %[1]s gauge\n%[1]s %d\n", name, want)
+				if err := testutil.GatherAndCompare(p.metrics.Registry(), strings.NewReader(text), name); err != nil {
+					t.Error(err)
+				}
+			}
+			inForce(0)
+			if err := os.WriteFile(path, []byte("roles: {read: {}}"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			a.reload(t.Context(), p)
+			inForce(1)
+			if err := p.shutdown(context.Background()); err != nil {
+				t.Error(err)
+			}
+		})
 	}
 }
 

@@ -250,6 +250,7 @@ func (a *app) reload(ctx context.Context, p *proxy) {
 	if err == nil {
 		err = p.reload(ctx, cfg)
 	}
+	p.metrics.ConfigLoaded(time.Now(), err)
 	if err != nil {
 		p.log.Error("the new configuration is not used; the one before stays in force", zap.Error(err))
 		p.notifyKept(err)
