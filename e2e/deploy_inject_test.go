@@ -136,6 +136,10 @@ func TestInjectWebhook(t *testing.T) {
 func TestInjectUsage(t *testing.T) {
 	dir := t.TempDir()
 	missing := filepath.Join(dir, "none.yaml")
+	certFile, keyFile := listenerCertificate(t, dir)
+	if err := os.Chmod(keyFile, 0o644); err != nil {
+		t.Fatal(err)
+	}
 	for _, x := range []struct {
 		argv []string
 		code int
@@ -145,6 +149,7 @@ func TestInjectUsage(t *testing.T) {
 		{[]string{"inject", "-f", "a", "--serve"}, 2, "give a manifest with -f, or --serve"},
 		{[]string{"inject", "--serve"}, 2, "--serve needs --tls-cert-file and --tls-key-file: Kubernetes calls webhooks by https only"},
 		{[]string{"inject", "--serve", "--tls-cert-file", missing, "--tls-key-file", missing}, 1, "no such file"},
+		{[]string{"inject", "--serve", "--tls-cert-file", certFile, "--tls-key-file", keyFile}, 1, "--tls-key-file: " + keyFile + " has mode 0644, so that others can read it"},
 		{[]string{"inject", "-f", missing}, 1, "no such file"},
 		{[]string{"inject", "prepare"}, 2, "--dir names the folder that the containers share"},
 		{[]string{"inject", "prepare", "--dir", dir, "--role", "other"}, 1, `identity "local" may not use the role "other"; it may use: source`},

@@ -103,7 +103,7 @@ func checkWiring(cfg *config.Config, g grants) (errs []error) {
 		add(err)
 	}
 	if cfg.TLS.Enabled() {
-		_, err = readCertificate(cfg.TLS)
+		_, err = certificateOf(cfg.TLS).read()
 		add(err)
 	}
 	for _, path := range cfg.SealingKeys {

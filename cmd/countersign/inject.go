@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -60,7 +59,7 @@ func newInject(a *app) *cobra.Command {
 	c.Flags().BoolVar(&serve, "serve", false, "run the admission webhook")
 	c.Flags().StringVar(&address, "listen", ":8443", "`address` of the webhook")
 	c.Flags().StringVar(&certFile, "tls-cert-file", "", "its certificate (PEM), read again when it changes")
-	c.Flags().StringVar(&keyFile, "tls-key-file", "", "its private key (PEM)")
+	c.Flags().StringVar(&keyFile, "tls-key-file", "", "its private key (PEM), which others must not be able to read")
 	c.AddCommand(newInjectPrepare(a))
 	return c
 }
@@ -126,8 +125,9 @@ func (a *app) serveInject(ctx context.Context, address, certFile, keyFile string
 	if certFile == "" || keyFile == "" {
 		return usagef("--serve needs --tls-cert-file and --tls-key-file: Kubernetes calls webhooks by https only")
 	}
-	pair := &keyPair{certFile: certFile, keyFile: keyFile}
-	if _, err := pair.get(nil); err != nil {
+	files := certificateFiles{certFile, keyFile, "--tls-cert-file", "--tls-key-file"}
+	var certificate listenerCertificate
+	if _, err := certificate.renew(files, time.Now()); err != nil {
 		return err
 	}
 	logger, err := newLogger(config.Log{Level: "info", Format: "json"}, a.stderr, "")
@@ -153,10 +153,15 @@ func (a *app) serveInject(ctx context.Context, address, certFile, keyFile string
 	stop := make(chan os.Signal, 1)
 	signal.Notify(stop, stopSignals...)
 	defer signal.Stop(stop)
+	followed, unfollow := context.WithCancel(ctx)
+	var following sync.WaitGroup
+	following.Go(func() { certificate.follow(followed, files, logger) })
+	defer following.Wait()
+	defer unfollow()
 	failed := make(chan error, 1)
 	go func() {
 		failed <- server.Serve(tls.NewListener(l, &tls.Config{
-			GetCertificate: pair.get, MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"},
+			GetCertificate: certificate.get, MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"},
 		}))
 	}()
 	logger.Info("ready for reviews", zap.String("address", l.Addr().String()), zap.String("image", opt.Image))
@@ -169,44 +174,6 @@ func (a *app) serveInject(ctx context.Context, address, certFile, keyFile string
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	return server.Shutdown(ctx)
-}
-
-// keyPair is a certificate on disk that somebody else renews.
-type keyPair struct {
-	certFile, keyFile string
-
-	mu     sync.Mutex
-	loaded *tls.Certificate
-	read   time.Time // when the files were last looked at
-	cert   time.Time // their modification times
-	key    time.Time
-}
-
-// get returns the certificate in force. One that cannot be read leaves the one
-// before in place: half of a renewal may be on disk.
-func (p *keyPair) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.loaded != nil && time.Since(p.read) < time.Second {
-		return p.loaded, nil
-	}
-	p.read = time.Now()
-	cert, certErr := os.Stat(p.certFile)
-	key, keyErr := os.Stat(p.keyFile)
-	err := errors.Join(certErr, keyErr)
-	if err == nil {
-		if p.loaded != nil && cert.ModTime().Equal(p.cert) && key.ModTime().Equal(p.key) {
-			return p.loaded, nil
-		}
-		var pair tls.Certificate
-		if pair, err = tls.LoadX509KeyPair(p.certFile, p.keyFile); err == nil {
-			p.loaded, p.cert, p.key = &pair, cert.ModTime(), key.ModTime()
-		}
-	}
-	if p.loaded == nil {
-		return nil, err
-	}
-	return p.loaded, nil
 }
 
 func newInjectPrepare(a *app) *cobra.Command {

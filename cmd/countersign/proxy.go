@@ -71,7 +71,7 @@ type proxy struct {
 	certificate listenerCertificate                     // of the listeners; none without TLS
 	console     *console.Server                         // nil without an admin listener
 
-	troubles struct{ authority, certificate string } // logged last, of what could not be taken up
+	trouble string // logged last, of a CA that could not be taken up
 }
 
 // engine is what one configuration comes to. It is immutable.

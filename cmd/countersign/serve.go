@@ -118,7 +118,7 @@ func (a *app) serve(ctx context.Context) error {
 	}
 	renewed := make(chan struct{}, 1)
 	var following sync.WaitGroup
-	following.Go(func() { p.followFiles(ctx, renewed) })
+	following.Go(func() { followFiles(ctx, logger, p.takenUp, renewed) })
 	defer following.Wait()
 	defer cancel()
 	poll := time.NewTicker(takeUpPoll)
@@ -191,7 +191,7 @@ func (p *proxy) listen(ctx context.Context, failed func(error)) (err error) {
 		}
 		if cfg.TLS.Enabled() && !config.LoopbackAddress(address) {
 			if p.certificate.Load() == nil {
-				if _, err := p.certificate.renew(cfg.TLS, time.Now()); err != nil {
+				if _, err := p.certificate.renew(certificateOf(cfg.TLS), time.Now()); err != nil {
 					return nil, errors.Join(err, l.Close())
 				}
 			}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -19,8 +20,8 @@ import (
 
 // What others replace while the proxy runs, beside the configuration: the CA,
 // by `ca rotate` or a new version of a mounted secret, and the certificate of
-// the proxy's own listeners, by whoever renews it. It is taken up whole, or what
-// was in use before stays, and the log says what is wrong.
+// its own listeners, by whoever renews it; so does the webhook with its own. It is
+// taken up whole, or what was in use before stays, and the log says what is wrong.
 
 // takeUpPoll is how often the files are looked at without being told, for file
 // systems that tell nothing, and for what was refused and has become right since
@@ -28,16 +29,16 @@ import (
 const takeUpPoll = time.Minute
 
 // followFiles sends to changes when one of the files has changed, until ctx ends.
-func (p *proxy) followFiles(ctx context.Context, changes chan<- struct{}) {
-	err := config.Watch(ctx, p.takenUp(), config.WatchOptions{Files: p.takenUp}, func() []string {
+func followFiles(ctx context.Context, log *zap.Logger, files func() []string, changes chan<- struct{}) {
+	err := config.Watch(ctx, files(), config.WatchOptions{Files: files}, func() []string {
 		select {
 		case changes <- struct{}{}:
 		default: // one is waiting already
 		}
-		return nil // takenUp says it
+		return nil // files says it
 	})
 	if err != nil && ctx.Err() == nil {
-		p.log.Warn("changes of the CA and of certificates are not reported, and looked for from time to time", zap.Duration("every", takeUpPoll), zap.Error(err))
+		log.Warn("changes of the CA and of certificates are not reported, and looked for from time to time", zap.Duration("every", takeUpPoll), zap.Error(err))
 	}
 }
 
@@ -60,25 +61,21 @@ func (a *app) takeUp(p *proxy, always bool) {
 	if err == nil && replaced {
 		err = a.authorityTaken(p)
 	}
-	p.sayOnce(&p.troubles.authority, "the CA on disk is not used; the one before stays in force", err)
+	sayOnce(p.log, &p.trouble, "the CA on disk is not used; the one before stays in force", err)
 
 	if t := p.engine.Load().cfg.TLS; t.Enabled() && p.certificate.Load() != nil {
-		renewed, err := p.certificate.renew(t, time.Now())
-		if renewed {
-			p.log.Info("the listeners show their new certificate", zap.Time("expires", p.certificate.Load().Leaf.NotAfter))
-		}
-		p.sayOnce(&p.troubles.certificate, "the listeners' certificate on disk is not used; the one before stays in force", err)
+		p.certificate.takeUp(certificateOf(t), p.log)
 	}
 }
 
 // sayOnce logs an error unless it is the one that was logged last.
-func (p *proxy) sayOnce(last *string, what string, err error) {
+func sayOnce(log *zap.Logger, last *string, what string, err error) {
 	text := ""
 	if err != nil {
 		text = err.Error()
 	}
 	if text != "" && text != *last {
-		p.log.Error(what, zap.Error(err))
+		log.Error(what, zap.Error(err))
 	}
 	*last = text
 }
@@ -122,17 +119,30 @@ func (a *app) authorityTaken(p *proxy) error {
 	return nil
 }
 
-// listenerCertificate is what the proxy's own listeners show. The zero value
-// holds none.
-type listenerCertificate struct {
-	atomic.Pointer[tls.Certificate]
+// certificateFiles are the two files of a certificate, and what the user calls them.
+type certificateFiles struct {
+	cert, key         string
+	certName, keyName string
 }
 
-// renew takes up the pair of the configuration if it is another one. A pair of
-// which only one half has been replaced yet, or that is not valid now, is an error,
-// and the one before stays.
-func (l *listenerCertificate) renew(t config.TLS, now time.Time) (renewed bool, err error) {
-	next, err := readCertificate(t)
+// certificateOf are the files of the proxy's own listeners.
+func certificateOf(t config.TLS) certificateFiles {
+	return certificateFiles{t.CertFile, t.KeyFile, "tls.cert_file", "tls.key_file"}
+}
+
+// listenerCertificate is what listeners of ours show: those of the proxy, or the
+// webhook. The zero value holds none. One goroutine may renew it while others show it.
+type listenerCertificate struct {
+	atomic.Pointer[tls.Certificate]
+	trouble string // logged last, of what could not be taken up
+}
+
+// renew takes up the pair that is on disk if it is another one. A pair of which
+// only one half has been replaced yet, or that is not valid now, is an error, and
+// the one before stays. So is a key that others may read. Its group may: that is
+// how Kubernetes mounts a Secret for a user that is not root (fsGroup).
+func (l *listenerCertificate) renew(f certificateFiles, now time.Time) (renewed bool, err error) {
+	next, err := f.read()
 	if err != nil {
 		return false, err
 	}
@@ -141,28 +151,56 @@ func (l *listenerCertificate) renew(t config.TLS, now time.Time) (renewed bool, 
 		return false, nil
 	}
 	if before != nil && (now.After(next.Leaf.NotAfter) || now.Before(next.Leaf.NotBefore)) {
-		return false, fmt.Errorf("tls.cert_file: %s is valid from %s to %s, and it is %s", t.CertFile,
+		return false, fmt.Errorf("%s: %s is valid from %s to %s, and it is %s", f.certName, f.cert,
 			next.Leaf.NotBefore.UTC().Format(time.RFC3339), next.Leaf.NotAfter.UTC().Format(time.RFC3339), now.UTC().Format(time.RFC3339))
 	}
 	l.Store(next)
 	return true, nil
 }
 
-// readCertificate reads certificate chain and key of the listeners.
-func readCertificate(t config.TLS) (*tls.Certificate, error) {
-	chain, err := os.ReadFile(t.CertFile)
+// read reads certificate chain and key.
+func (f certificateFiles) read() (*tls.Certificate, error) {
+	chain, err := os.ReadFile(f.cert)
 	if err != nil {
-		return nil, fmt.Errorf("tls.cert_file: %w", err)
+		return nil, fmt.Errorf("%s: %w", f.certName, err)
 	}
-	key, err := config.ReadPrivate(t.KeyFile)
+	key, err := config.ReadPrivate(f.key)
 	if err != nil {
-		return nil, fmt.Errorf("tls.key_file: %w", err)
+		return nil, fmt.Errorf("%s: %w", f.keyName, err)
 	}
 	pair, err := tls.X509KeyPair(chain, key)
 	if err != nil {
-		return nil, fmt.Errorf("tls: %s and %s: %w", t.CertFile, t.KeyFile, err)
+		return nil, fmt.Errorf("%s and %s: %s and %s: %w", f.certName, f.keyName, f.cert, f.key, err)
 	}
 	return &pair, nil
+}
+
+// takeUp renews it, and logs what came of that.
+func (l *listenerCertificate) takeUp(f certificateFiles, log *zap.Logger) {
+	renewed, err := l.renew(f, time.Now())
+	if renewed {
+		log.Info("the listeners show their new certificate", zap.Time("expires", l.Load().Leaf.NotAfter))
+	}
+	sayOnce(log, &l.trouble, "the listeners' certificate on disk is not used; the one before stays in force", err)
+}
+
+// follow takes up what replaces the files, until ctx ends.
+func (l *listenerCertificate) follow(ctx context.Context, f certificateFiles, log *zap.Logger) {
+	changes := make(chan struct{}, 1)
+	var following sync.WaitGroup
+	following.Go(func() { followFiles(ctx, log, func() []string { return []string{f.cert, f.key} }, changes) })
+	defer following.Wait()
+	poll := time.NewTicker(takeUpPoll)
+	defer poll.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-changes:
+		case <-poll.C:
+		}
+		l.takeUp(f, log)
+	}
 }
 
 // get is for tls.Config.

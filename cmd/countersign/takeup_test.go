@@ -2,19 +2,23 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"fmt"
 	"math/big"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
 
+	"go.uber.org/goleak"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 	"go.uber.org/zap/zaptest/observer"
@@ -124,7 +128,7 @@ func TestACAThatCannotBeUsedIsNotTakenUp(t *testing.T) {
 }
 
 // pair writes a certificate and its key.
-func pair(t *testing.T, dir string, serial int64, until time.Time) config.TLS {
+func pair(t *testing.T, dir string, serial int64, until time.Time) certificateFiles {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -143,8 +147,8 @@ func pair(t *testing.T, dir string, serial int64, until time.Time) config.TLS {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	out := config.TLS{CertFile: filepath.Join(dir, "tls.crt"), KeyFile: filepath.Join(dir, "tls.key")}
-	for file, block := range map[string]*pem.Block{out.CertFile: {Type: "CERTIFICATE", Bytes: der}, out.KeyFile: {Type: "PRIVATE KEY", Bytes: keyDER}} {
+	out := certificateOf(config.TLS{CertFile: filepath.Join(dir, "tls.crt"), KeyFile: filepath.Join(dir, "tls.key")})
+	for file, block := range map[string]*pem.Block{out.cert: {Type: "CERTIFICATE", Bytes: der}, out.key: {Type: "PRIVATE KEY", Bytes: keyDER}} {
 		if err := os.WriteFile(file, pem.EncodeToMemory(block), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -169,9 +173,9 @@ func TestListenersTakeUpARenewedCertificate(t *testing.T) {
 			t.Errorf("certificate %d is shown, want %d", got, want)
 		}
 	}
-	try := func(t2 config.TLS, renewed bool, want string) {
+	try := func(f certificateFiles, renewed bool, want string) {
 		t.Helper()
-		got, err := l.renew(t2, now)
+		got, err := l.renew(f, now)
 		if got != renewed || (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
 			t.Errorf("renewed %v, %v; want %v, %q", got, err, renewed, want)
 		}
@@ -180,16 +184,75 @@ func TestListenersTakeUpARenewedCertificate(t *testing.T) {
 	two := pair(t, filepath.Join(dir, "2"), 2, now.Add(90*time.Minute))
 	try(one, true, "")
 	try(one, false, "")
-	try(config.TLS{CertFile: two.CertFile, KeyFile: one.KeyFile}, false, "private key does not match public key")
-	try(config.TLS{CertFile: filepath.Join(dir, "none"), KeyFile: one.KeyFile}, false, "tls.cert_file")
+	half, none := one, one
+	half.cert, none.cert = two.cert, filepath.Join(dir, "none")
+	try(half, false, "private key does not match public key")
+	try(none, false, "tls.cert_file")
 	try(pair(t, filepath.Join(dir, "old"), 3, now.Add(-time.Minute)), false, "is valid from 2026-05-04T01:01:01Z to 2026-05-04T03:01:01Z, and it is 2026-05-04T03:02:01Z")
 	try(pair(t, filepath.Join(dir, "early"), 4, now.Add(3*time.Hour)), false, "is valid from")
-	open := pair(t, filepath.Join(dir, "open"), 5, now.Add(time.Hour))
-	if err := os.Chmod(open.KeyFile, 0o644); err != nil {
+	if runtime.GOOS != "windows" {
+		for _, mode := range []os.FileMode{0o644, 0o604, 0o660} { // read by others, or changed by the group
+			open := pair(t, filepath.Join(dir, "open"), 5, now.Add(time.Hour))
+			if err := os.Chmod(open.key, mode); err != nil {
+				t.Fatal(err)
+			}
+			try(open, false, "tls.key_file: "+open.key+" has mode "+fmt.Sprintf("%04o", mode))
+		}
+	}
+	serial(1)
+	if err := os.Chmod(two.key, 0o440); err != nil { // as a Secret is mounted
 		t.Fatal(err)
 	}
-	try(open, false, "tls.key_file")
-	serial(1)
 	try(two, true, "")
 	serial(2)
+}
+
+// Kubernetes swaps a link, so that both files change at once. The webhook has
+// nothing else to wait for, and follows them by itself.
+func TestTheWebhookFollowsAMountedSecret(t *testing.T) {
+	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
+	dir, now := t.TempDir(), time.Now()
+	link := func(version string) {
+		t.Helper()
+		if err := os.Symlink(version, filepath.Join(dir, "..data_tmp")); err != nil {
+			t.Skipf("no symbolic links: %v", err)
+		}
+		if err := os.Rename(filepath.Join(dir, "..data_tmp"), filepath.Join(dir, "..data")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	serial := int64(0)
+	next := func() {
+		t.Helper()
+		serial++
+		version := fmt.Sprintf("..version%d", serial)
+		f := pair(t, filepath.Join(dir, version), serial, now.Add(time.Hour))
+		if err := os.Chmod(f.key, 0o440); err != nil {
+			t.Fatal(err)
+		}
+		link(version)
+	}
+	next()
+	files := certificateFiles{filepath.Join(dir, "tls.crt"), filepath.Join(dir, "tls.key"), "--tls-cert-file", "--tls-key-file"}
+	for _, name := range []string{"tls.crt", "tls.key"} {
+		if err := os.Symlink(filepath.Join("..data", name), filepath.Join(dir, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var l listenerCertificate
+	if _, err := l.renew(files, now); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() { l.follow(ctx, files, zap.NewNop()); close(done) }()
+	// Again and again, since what changes before it has begun to look is no change.
+	for deadline := time.Now().Add(time.Minute); l.Load().Leaf.SerialNumber.Int64() == 1; time.Sleep(time.Second) {
+		if time.Now().After(deadline) {
+			t.Fatal("no new version is shown")
+		}
+		next()
+	}
+	cancel()
+	<-done
 }
