@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/countersign-proxy/countersign/audit"
 	"github.com/countersign-proxy/countersign/identity"
 )
@@ -220,20 +222,72 @@ func TestMarkupIsText(t *testing.T) {
 	}
 }
 
+// Who comes from another site is sent to this page once more, and nowhere else.
+func TestComingFromElsewhere(t *testing.T) {
+	p := newPage(t, setup{})
+	for _, test := range []struct {
+		path  string
+		to    string // "": nowhere
+		where []string
+	}{
+		{"/console/?q=a%20b&x=%22%3E", "/console/?q=a%20b&x=%22%3E", []string{"cross-site", "navigate"}},
+		{"/console/terminal?role=//evil.example", "/console/terminal?role=//evil.example", []string{"cross-site", "navigate"}},
+		{"/console/", "", []string{"same-origin", "navigate"}}, // it was sent
+		{"/console/", "", []string{"none", "navigate"}},        // typed
+		{"/console/", "", []string{"cross-site", "no-cors"}},
+		{"/console/", "", []string{"", ""}},
+	} {
+		r := must(http.NewRequest(http.MethodGet, p.base+test.path, nil))
+		r.Header.Set("Sec-Fetch-Site", test.where[0])
+		r.Header.Set("Sec-Fetch-Mode", test.where[1])
+		if got := p.do(p.newBrowser(), r); got.leadsTo() != test.to {
+			t.Errorf("%s, %q: leads to %q", test.path, test.where, got.leadsTo())
+		}
+	}
+	// A form of another site is not sent again.
+	if got := p.post("/console/open", url.Values{}, "Sec-Fetch-Site", "cross-site", "Sec-Fetch-Mode", "navigate"); got.status != http.StatusUnauthorized || got.leadsTo() != "" {
+		t.Errorf("a form: %d to %q", got.status, got.leadsTo())
+	}
+}
+
+// What is wrong is answered so often and not more, and a flood of it is one line of the
+// record. What is right is let in meanwhile, since anybody can send what is wrong: on
+// loopback every web page, behind a balancer everybody.
 func TestRateLimits(t *testing.T) {
 	now := time.Now()
 	p := newPage(t, setup{options: func(o *Options) { o.Now = func() time.Time { return now } }})
-	csrf := p.signIn("alice") // one try
-	for range tryBurst - 1 {
+	p.signIn("alice")
+	for range tryBurst {
 		if got := p.get("/console/start?t=x"); got.status != http.StatusSeeOther {
 			t.Fatalf("status %d", got.status) // to the page, since somebody is signed in
 		}
 	}
-	if got := p.get("/console/start?t=x"); got.status != http.StatusTooManyRequests || got.header.Get("Retry-After") == "" {
-		t.Errorf("links: status %d", got.status)
+	for range 10 {
+		if got := p.get("/console/start?t=x"); got.status != http.StatusTooManyRequests || got.header.Get("Retry-After") == "" {
+			t.Errorf("links: status %d", got.status)
+		}
+		if got := p.post("/console/api/open", url.Values{}, "Authorization", "Bearer x"); got.status != http.StatusTooManyRequests {
+			t.Errorf("tickets: status %d", got.status)
+		}
+		if got := p.post("/console/open", url.Values{}); got.status != http.StatusForbidden {
+			t.Errorf("forms: status %d", got.status)
+		}
 	}
-	if got := p.post("/console/api/open", url.Values{}, "Authorization", "Bearer x"); got.status != http.StatusTooManyRequests {
-		t.Errorf("tickets: status %d", got.status)
+	if _, err := Ask(t.Context(), p.base, p.store, p.identity("bob"), "partner", "", ""); err != nil {
+		t.Errorf("the command line is locked out: %v", err)
+	}
+	if got := p.get(p.link("bob")); got.status != http.StatusOK {
+		t.Errorf("a link is locked out: %d", got.status)
+	}
+	p.browser = p.newBrowser()
+	csrf := p.signIn("alice")
+	counts := map[string]int{}
+	for _, e := range p.lines(tryBurst + 5) {
+		counts[e.Operation+" "+e.Reason]++
+	}
+	want := map[string]int{"Link one-time link": 3, "Link bad link": tryBurst, "Link rate": 1, "SignIn signed in": 1}
+	if diff := cmp.Diff(want, counts); diff != "" {
+		t.Error(diff)
 	}
 	for range openingBurst {
 		if got := p.post("/console/open", url.Values{"csrf": {csrf}, "role": {"secret"}}); got.status != http.StatusForbidden {
@@ -246,6 +300,20 @@ func TestRateLimits(t *testing.T) {
 	now = now.Add(3 * time.Second)
 	if got := p.post("/console/open", url.Values{"csrf": {csrf}, "role": {"deploy"}}); got.status != http.StatusOK {
 		t.Errorf("after a while: status %d", got.status)
+	}
+	if got := p.post("/console/api/open", url.Values{}, "Authorization", "Bearer x"); got.status != http.StatusUnauthorized {
+		t.Errorf("a ticket after a while: status %d", got.status)
+	}
+}
+
+func TestAddressesAreCountedByNetwork(t *testing.T) {
+	for remote, want := range map[string]string{
+		"192.0.2.1:1234": "192.0.2.1", "[::ffff:192.0.2.1]:1234": "192.0.2.1",
+		"[2001:db8:1:2:3:4:5:6]:1234": "2001:db8:1:2::/64", "[fe80::1%eth0]:1": "fe80::/64", "@": "@",
+	} {
+		if got := address(remote); got != want {
+			t.Errorf("%s: %s, want %s", remote, got, want)
+		}
 	}
 }
 

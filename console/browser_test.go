@@ -246,6 +246,13 @@ func TestBrowserAndOtherPorts(t *testing.T) {
 		t.Errorf("localhost gets %q", got)
 	}
 	c.Complaints()
+	// A link of another site leads to the page, not to its door.
+	for _, path := range []string{"/console/?q=deploy", "/console/terminal?role=deploy"} {
+		c.Visit(strings.Replace(other.URL, "127.0.0.1", "localhost", 1)+"/link", `document.title === "other"`)
+		c.Do(fmt.Sprintf(`(() => { const a = document.createElement("a"); a.href = %q; document.body.append(a); a.click(); })()`, p.base+path))
+		c.Until(fmt.Sprintf(`location.href === %q && document.querySelector(".person") !== null`, p.base+path))
+		c.Complaints()
+	}
 }
 
 // What others chose must do nothing in a real browser, drawn by the server or by the

@@ -151,6 +151,10 @@ func (v roleView) Search() string { return strings.ToLower(searchText(v.Role)) }
 // home is the page.
 func (s *Server) home(w http.ResponseWriter, r *http.Request) {
 	p, err := s.who(r)
+	if err != nil && s.fromElsewhere(r) {
+		s.knock(w, r)
+		return
+	}
 	if err != nil {
 		s.render(w, http.StatusOK, "signin.html", view{Title: "Sign in"})
 		return
@@ -206,10 +210,6 @@ func (s *Server) start(w http.ResponseWriter, r *http.Request) {
 		s.fail(w, http.StatusForbidden, nil, "Links are not accepted here", "This page is not on this machine's own address, so one-time links do not sign in. Go to the start page.")
 		return
 	}
-	if !s.limits.try(r.RemoteAddr) {
-		s.tooMany(w, r, "Link")
-		return
-	}
 	state, now := s.opt.Current(), s.opt.Now()
 	p, g, err := open(state.Identities, r.URL.Query().Get("t"), now, purposeLink)
 	if err == nil && g.Issued.Before(s.started.Truncate(time.Millisecond)) {
@@ -220,6 +220,10 @@ func (s *Server) start(w http.ResponseWriter, r *http.Request) {
 		err = errors.New("the link was used already")
 	}
 	if err != nil {
+		if v := s.limits.try(r.RemoteAddr); !v.ok {
+			s.tooMany(w, r, "Link", v)
+			return
+		}
 		e := entry{operation: "Link", deny: "bad link", status: http.StatusForbidden, err: err}
 		if p != nil {
 			e.identity = p.Name
@@ -259,10 +263,17 @@ func (s *Server) admit(w http.ResponseWriter, r *http.Request, who identity.Iden
 	s.render(w, http.StatusOK, "message.html", view{Title: "Signed in", Refresh: "/console/", Data: "You are signed in."})
 }
 
-func (s *Server) tooMany(w http.ResponseWriter, r *http.Request, operation string) {
-	s.record(r, entry{operation: operation, deny: "rate", status: http.StatusTooManyRequests})
+func (s *Server) tooMany(w http.ResponseWriter, r *http.Request, operation string, v verdict) {
+	s.recordFirst(r, operation, v)
 	w.Header().Set("Retry-After", "10")
 	s.fail(w, http.StatusTooManyRequests, nil, "Too many tries", "Wait a little, and try again.")
+}
+
+// recordFirst records the first of a row of refusals.
+func (s *Server) recordFirst(r *http.Request, operation string, v verdict) {
+	if v.first {
+		s.record(r, entry{operation: operation, deny: "rate", status: http.StatusTooManyRequests})
+	}
 }
 
 // prepare makes a sign-in for somebody and records it, whatever comes of it.
@@ -378,11 +389,6 @@ func (s *Server) apiOpen(w http.ResponseWriter, r *http.Request) {
 		answer(http.StatusForbidden, Opened{Error: "The proxy's admin listener is not on loopback."})
 		return
 	}
-	if !s.limits.try(r.RemoteAddr) {
-		s.record(r, entry{operation: "Ticket", deny: "rate", status: http.StatusTooManyRequests})
-		answer(http.StatusTooManyRequests, Opened{Error: "Too many tries. Wait a little."})
-		return
-	}
 	ticket, _ := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
 	now := s.opt.Now()
 	p, g, err := open(s.opt.Current().Identities, ticket, now, purposeTicket)
@@ -393,6 +399,11 @@ func (s *Server) apiOpen(w http.ResponseWriter, r *http.Request) {
 		err = r.ParseForm()
 	}
 	if err != nil {
+		if v := s.limits.try(r.RemoteAddr); !v.ok {
+			s.recordFirst(r, "Ticket", v)
+			answer(http.StatusTooManyRequests, Opened{Error: "Too many tries. Wait a little."})
+			return
+		}
 		s.record(r, entry{operation: "Ticket", deny: "bad ticket", status: http.StatusUnauthorized, err: err})
 		answer(http.StatusUnauthorized, Opened{Error: "The proxy does not accept this command's ticket. Do both use the same configuration and state directory?"})
 		return

@@ -1,12 +1,14 @@
 package console
 
 import (
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -323,6 +325,78 @@ func TestOIDCIssuerAway(t *testing.T) {
 	p.server.oidc.opt.Issuer = away // it is back
 	if got := p.get("/console/login"); got.status != http.StatusSeeOther {
 		t.Errorf("status %d: %s", got.status, got.body)
+	}
+}
+
+// A team behind one balancer signs in at the same time, and one of them sends
+// whatever comes to mind.
+func TestOIDCBehindABalancer(t *testing.T) {
+	now := time.Now()
+	i := newIssuer(t)
+	p := newOIDCPage(t, i)
+	p.server.limits.now = func() time.Time { return now }
+	if got := p.get(p.begin(i)); got.status != http.StatusOK {
+		t.Fatalf("the first: %d", got.status)
+	}
+	for n := range tryBurst + 10 {
+		p.browser = p.newBrowser()
+		want := http.StatusForbidden
+		if n >= tryBurst {
+			want = http.StatusTooManyRequests
+		}
+		if got := p.get("/console/callback?code=x&state=x"); got.status != want {
+			t.Fatalf("answer %d: %d, want %d", n, got.status, want)
+		}
+	}
+	for n := range begunBurst/2 - 1 {
+		p.browser = p.newBrowser()
+		if got := p.get(p.begin(i)); got.status != http.StatusOK {
+			t.Fatalf("person %d: %d %s", n, got.status, got.body)
+		}
+	}
+	if got := p.get("/console/login"); got.status != http.StatusTooManyRequests {
+		t.Errorf("one more: %d", got.status)
+	}
+	now = now.Add(time.Second)
+	if got := p.get(p.begin(i)); got.status != http.StatusOK {
+		t.Errorf("after a while: %d", got.status)
+	}
+}
+
+// However many wait for an issuer that is slow, it is asked once, and they wait once.
+func TestOIDCDiscoveryIsShared(t *testing.T) {
+	i := newIssuer(t)
+	p := newOIDCPage(t, i)
+	asked, answer := make(chan struct{}), make(chan struct{})
+	client := p.server.oidc.client
+	p.server.oidc.client = &http.Client{Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
+		close(asked) // a second time would panic
+		<-answer
+		return client.Transport.RoundTrip(r)
+	})}
+	done := make(chan error, 1)
+	go func() {
+		_, err := p.server.oidc.discover(t.Context())
+		done <- err
+	}()
+	<-asked
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := p.server.oidc.discover(gone); !errors.Is(err, context.Canceled) {
+		t.Errorf("who left: %v", err)
+	}
+	var waiting sync.WaitGroup
+	for range 5 {
+		waiting.Go(func() {
+			if _, err := p.server.oidc.discover(t.Context()); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	close(answer)
+	waiting.Wait()
+	if err := <-done; err != nil {
+		t.Error(err)
 	}
 }
 

@@ -50,7 +50,15 @@ type relyingParty struct {
 
 	mu       sync.Mutex
 	provider *oidc.Provider
-	strict   bool // the issuer names itself in its answers (RFC 9207)
+	strict   bool       // the issuer names itself in its answers (RFC 9207)
+	asking   *discovery // under way; nil: none
+}
+
+// discovery is one request for the provider's metadata, however many wait for it.
+type discovery struct {
+	done     chan struct{}
+	provider *oidc.Provider
+	err      error
 }
 
 func newRelyingParty(opt OIDC) (*relyingParty, error) {
@@ -74,25 +82,46 @@ func newRelyingParty(opt OIDC) (*relyingParty, error) {
 }
 
 // discover returns the provider, whose metadata is fetched once.
-func (p *relyingParty) discover() (*oidc.Provider, error) {
+func (p *relyingParty) discover(ctx context.Context) (*oidc.Provider, error) {
 	p.mu.Lock()
-	defer p.mu.Unlock()
 	if p.provider != nil {
+		defer p.mu.Unlock()
 		return p.provider, nil
 	}
-	// The provider keeps this context for fetching keys, so it must not end with a request.
-	provider, err := oidc.NewProvider(oidc.ClientContext(context.Background(), p.client), p.opt.Issuer)
-	if err != nil {
-		return nil, err
+	if d := p.asking; d != nil {
+		p.mu.Unlock()
+		select {
+		case <-d.done:
+			return d.provider, d.err
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+	d := &discovery{done: make(chan struct{})}
+	p.asking = d
+	p.mu.Unlock()
+	strict := false
+	d.provider, strict, d.err = p.fetch()
+	p.mu.Lock()
+	p.provider, p.strict, p.asking = d.provider, strict, nil
+	p.mu.Unlock()
+	close(d.done)
+	return d.provider, d.err
+}
+
+func (p *relyingParty) fetch() (provider *oidc.Provider, strict bool, err error) {
+	// The provider keeps this context for fetching keys, so it must not end with a
+	// request. The client's time-out bounds it.
+	if provider, err = oidc.NewProvider(oidc.ClientContext(context.Background(), p.client), p.opt.Issuer); err != nil {
+		return nil, false, err
 	}
 	var metadata struct {
 		Strict bool `json:"authorization_response_iss_parameter_supported"`
 	}
 	if err := provider.Claims(&metadata); err != nil {
-		return nil, err
+		return nil, false, err
 	}
-	p.provider, p.strict = provider, metadata.Strict
-	return provider, nil
+	return provider, metadata.Strict, nil
 }
 
 func (p *relyingParty) config(provider *oidc.Provider) *oauth2.Config {
@@ -126,13 +155,17 @@ func (s *Server) login(w http.ResponseWriter, r *http.Request) {
 		s.fail(w, http.StatusNotFound, nil, "No sign-in here", "Sign-in with OpenID Connect is not configured (console.oidc).")
 		return
 	}
-	if !s.limits.try(r.RemoteAddr) {
-		s.tooMany(w, r, "Login")
+	if v := s.limits.begin(r.RemoteAddr); !v.ok {
+		s.tooMany(w, r, "Login", v)
 		return
 	}
-	provider, err := s.oidc.discover()
+	provider, err := s.oidc.discover(r.Context())
 	if err != nil {
-		s.record(r, entry{operation: "Login", deny: "issuer", status: http.StatusBadGateway, err: err})
+		if v := s.limits.try(r.RemoteAddr); v.ok {
+			s.record(r, entry{operation: "Login", deny: "issuer", status: http.StatusBadGateway, err: err})
+		} else {
+			s.recordFirst(r, "Login", v)
+		}
 		s.fail(w, http.StatusBadGateway, nil, "The issuer cannot be reached", "Sign-in is not possible now: the issuer's configuration cannot be had. Try again; if it stays, the proxy's log and audit record say more.")
 		return
 	}
@@ -155,16 +188,20 @@ func (s *Server) callback(w http.ResponseWriter, r *http.Request) {
 		s.fail(w, http.StatusNotFound, nil, "No sign-in here", "Sign-in with OpenID Connect is not configured (console.oidc).")
 		return
 	}
-	if !s.limits.try(r.RemoteAddr) {
-		s.tooMany(w, r, "Login")
-		return
-	}
 	http.SetCookie(w, &http.Cookie{Name: s.cookieNamed(loginCookie), Path: "/", MaxAge: -1, Secure: s.secure, HttpOnly: true, SameSite: http.SameSiteLaxMode})
 	who, err := s.identify(r)
 	if err != nil {
 		var known *loginError
 		if !errors.As(err, &known) {
 			known = &loginError{reason: "issuer", message: "Sign-in failed at the issuer."}
+		}
+		v := s.limits.try(r.RemoteAddr)
+		if known.limit != nil {
+			v = *known.limit
+		}
+		if !v.ok {
+			s.tooMany(w, r, "Login", v)
+			return
 		}
 		s.record(r, entry{operation: "Login", identity: known.name, deny: known.reason, status: http.StatusForbidden, err: err})
 		s.fail(w, http.StatusForbidden, nil, "You are not signed in", known.message)
@@ -178,7 +215,8 @@ func (s *Server) callback(w http.ResponseWriter, r *http.Request) {
 type loginError struct {
 	reason  string
 	message string
-	name    string // identity, where it is known
+	name    string   // identity, where it is known
+	limit   *verdict // that let nobody through; nil: it was not for a limit
 	err     error
 }
 
@@ -206,7 +244,7 @@ func (s *Server) identify(r *http.Request) (identity.Identity, error) {
 	if subtle.ConstantTimeCompare([]byte(query.Get("state")), []byte(mine.State)) != 1 {
 		return refuse("state", "The answer does not belong to the sign-in of this browser."+again, nil)
 	}
-	provider, err := s.oidc.discover()
+	provider, err := s.oidc.discover(r.Context())
 	if err != nil {
 		return refuse("issuer", "The issuer cannot be reached."+again, err)
 	}
@@ -219,6 +257,9 @@ func (s *Server) identify(r *http.Request) (identity.Identity, error) {
 	code := query.Get("code")
 	if code == "" || len(code) > maxCode {
 		return refuse("no code", "The issuer's answer is not complete."+again, nil)
+	}
+	if v := s.limits.begin(r.RemoteAddr); !v.ok {
+		return identity.Identity{}, &loginError{reason: "rate", limit: &v}
 	}
 	ctx := oidc.ClientContext(r.Context(), s.oidc.client)
 	token, err := s.oidc.config(provider).Exchange(ctx, code, oauth2.VerifierOption(mine.Verifier))

@@ -183,19 +183,40 @@ func (s *Server) who(r *http.Request) (*person, error) {
 func (s *Server) person(h func(http.ResponseWriter, *http.Request, *person)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		p, err := s.who(r)
+		if err != nil && s.fromElsewhere(r) {
+			s.knock(w, r)
+			return
+		}
 		if err != nil {
 			s.fail(w, http.StatusUnauthorized, nil, "You are not signed in", "Your sign-in to this page has ended, or was never made. Go to the start page to sign in.")
 			return
 		}
 		if r.Method != http.MethodGet && r.Method != http.MethodHead {
 			if err := s.ownForm(r, p); err != nil {
-				s.record(r, entry{who: p, operation: "Form", deny: "cross-site", status: http.StatusForbidden, err: err})
+				if v := s.limits.try(r.RemoteAddr); v.ok {
+					s.record(r, entry{who: p, operation: "Form", deny: "cross-site", status: http.StatusForbidden, err: err})
+				} else {
+					s.recordFirst(r, "Form", v)
+				}
 				s.fail(w, http.StatusForbidden, p, "That did not come from this page", "The request was refused, because it came from another page or from one that is out of date. Reload the start page and try again.")
 				return
 			}
 		}
 		h(w, r, p)
 	}
+}
+
+// fromElsewhere says whether a link of another site, a chat or a bookmark of one, led
+// here. That navigation carries no SameSite=Strict cookie, whoever it is (RFC 6265bis,
+// section 5.2); see Fetch Metadata Request Headers, section 2, for what browsers say.
+func (s *Server) fromElsewhere(r *http.Request) bool {
+	return r.Method == http.MethodGet && r.Header.Get("Sec-Fetch-Site") == "cross-site" && r.Header.Get("Sec-Fetch-Mode") == "navigate" && s.cookie(r) == ""
+}
+
+// knock has the browser come again, from a page of ours. It comes with its cookie then,
+// and not from elsewhere.
+func (s *Server) knock(w http.ResponseWriter, r *http.Request) {
+	s.render(w, http.StatusOK, "message.html", view{Title: "One moment", Refresh: r.URL.RequestURI(), Data: "Your roles are on the next page."})
 }
 
 // ownForm says why a form is not one of ours, or nil.
