@@ -6,6 +6,7 @@ import (
 	"net"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"go.uber.org/zap"
@@ -38,6 +39,12 @@ func (l *listener) Accept() (net.Conn, error) {
 	conn, err := l.Listener.Accept()
 	if err != nil {
 		<-s.slots
+		// net/http tries again, and says so only to those who debug.
+		if isFull(err) {
+			if now := time.Now().Unix(); s.full.Swap(now) < now-60 {
+				s.log.Warn("no connection can be accepted until others end: allow the process more open files (ulimit -n), or lower limits.connections", zap.Error(err))
+			}
+		}
 		return nil, err
 	}
 	c := &clientConn{Conn: conn, server: s, opened: time.Now()}
@@ -48,6 +55,9 @@ func (l *listener) Accept() (net.Conn, error) {
 	s.mu.Unlock()
 	return c, nil
 }
+
+// isFull reports that the process, or the machine, has no file descriptor left.
+func isFull(err error) bool { return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) }
 
 func (l *listener) Close() error {
 	l.once.Do(func() { close(l.closed) })

@@ -11,10 +11,15 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
 )
 
 func TestOptionsThatMakeNoServer(t *testing.T) {
@@ -329,6 +334,38 @@ func TestConnectionLimit(t *testing.T) {
 	first.Close()
 	if got := readAll(t, second); !strings.HasPrefix(got, "HTTP/1.1 400 ") {
 		t.Errorf("got %q", got)
+	}
+}
+
+type exhausted struct{ net.Listener }
+
+func (exhausted) Accept() (net.Conn, error) {
+	return nil, &net.OpError{Op: "accept", Err: os.NewSyscallError("accept4", syscall.EMFILE)}
+}
+
+// net/http tries again by itself; whoever runs the proxy must hear of it, once.
+func TestNoFileDescriptorLeft(t *testing.T) {
+	core, logs := observer.New(zap.WarnLevel)
+	s, err := New(Options{
+		Route:       func(string, int) Route { return Route{} },
+		Handler:     http.NotFoundHandler(),
+		Certificate: testCA().certificate,
+		Logger:      zap.New(core),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := &listener{Listener: exhausted{}, server: s, closed: make(chan struct{})}
+	for range 3 {
+		if _, err := l.Accept(); !errors.Is(err, syscall.EMFILE) {
+			t.Errorf("got %v", err)
+		}
+	}
+	if n := len(s.slots); n != 0 {
+		t.Errorf("%d places are taken by connections that do not exist", n)
+	}
+	if n := logs.FilterMessageSnippet("ulimit -n").Len(); n != 1 || logs.Len() != 1 {
+		t.Errorf("%v", logs.All())
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"log"
 	"net"
 	"net/http"
+	"strings"
 
 	"go.uber.org/zap"
 )
@@ -141,6 +142,10 @@ func (c *connectConn) check(r *http.Request) *refusal {
 	if r.RequestURI == "" || r.RequestURI[0] != '/' {
 		return &refusal{http.StatusBadRequest, CodeTargetForm,
 			"the target of a request inside a CONNECT must be a path beginning with '/': send the URL's path, and its host as Host"}
+	}
+	if strings.Contains(r.RequestURI, " ") {
+		// HTTP/2 lets it through, and in HTTP/1.1 the target would end there.
+		return &refusal{http.StatusBadRequest, CodeTargetForm, "the target of the request has a space: write it as %20"}
 	}
 	if ref := agree(want, r.Host); ref != nil {
 		return ref

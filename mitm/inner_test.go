@@ -184,6 +184,7 @@ func TestInnerRequestsOfHTTP2(t *testing.T) {
 		"absolute path":   {[]string{":method", "GET", ":scheme", "https", ":authority", "host.example", ":path", "https://evil.example/"}, "400", CodeTargetForm},
 		"asterisk":        {[]string{":method", "OPTIONS", ":scheme", "https", ":authority", "host.example", ":path", "*"}, "400", CodeTargetForm},
 		"CONNECT":         {[]string{":method", "CONNECT", ":authority", "169.254.169.254:80"}, "400", CodeTargetForm},
+		"space":           {[]string{":method", "GET", ":scheme", "https", ":authority", "host.example", ":path", "/a HTTP/1.1"}, "400", CodeTargetForm},
 		"two lengths": {[]string{":method", "PUT", ":scheme", "https", ":authority", "host.example", ":path", "/", "content-length", "0", "content-length", "5"},
 			"400", CodeFraming},
 		"userinfo":           {[]string{":method", "GET", ":scheme", "https", ":authority", "host.example@evil.example", ":path", "/"}, "PROTOCOL_ERROR", "-"},

@@ -32,6 +32,8 @@ var ipv4Ranges = []addressRange{
 	{netip.MustParsePrefix("10.0.0.0/8"), "a private address"},
 	{netip.MustParsePrefix("100.64.0.0/10"), "a carrier's shared address"},
 	{netip.MustParsePrefix("127.0.0.0/8"), "a loopback address"},
+	// Azure's machines reach their host there, which hands out certificates and settings.
+	{netip.MustParsePrefix("168.63.129.16/32"), "a metadata address"},
 	{netip.MustParsePrefix("169.254.0.0/16"), "a link-local or metadata address"},
 	{netip.MustParsePrefix("172.16.0.0/12"), "a private address"},
 	{netip.MustParsePrefix("192.0.0.0/24"), "a protocol's reserved address"},

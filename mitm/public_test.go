@@ -21,6 +21,7 @@ func TestAddressClass(t *testing.T) {
 		"127.0.0.1": "a loopback address", "127.255.255.255": "a loopback address",
 		"169.254.0.1": "a link-local or metadata address", "169.254.169.254": "a link-local or metadata address",
 		"169.254.170.2": "a link-local or metadata address", "169.254.170.23": "a link-local or metadata address",
+		"168.63.129.15": "", "168.63.129.16": "a metadata address", "::ffff:168.63.129.16": "a metadata address",
 		"192.0.0.192": "a protocol's reserved address", "192.0.2.1": "a documentation address",
 		"192.88.99.1": "a 6to4 relay address", "198.18.0.1": "a benchmarking address", "198.19.255.255": "a benchmarking address",
 		"198.51.100.1": "a documentation address", "203.0.113.1": "a documentation address",

@@ -94,6 +94,7 @@ func newReverseProxy(p *Pipeline) *httputil.ReverseProxy {
 				x.w.status = res.StatusCode
 				return nil
 			}
+			x.hideToken(res)
 			if x.makesS3Session() {
 				if err := x.hideS3Session(res); err != nil {
 					return err
