@@ -360,6 +360,10 @@ func testClusterWebhook(t *testing.T, c *cluster) {
 				if container != "countersign" && (role != "" || mounted) {
 					t.Errorf("%s has the sidecar's AWS identity: %+v", container, got)
 				}
+				// What is no secret, and programs rely on, is not lost with it.
+				if region := got.variable("AWS_REGION"); region != eksRegion && container != "countersign-prepare" {
+					t.Errorf("%s is told the region %q", container, region)
+				}
 			}
 		})
 	}
@@ -389,7 +393,10 @@ func testClusterWebhook(t *testing.T, c *cluster) {
 
 func (a answer) into(v any) bool { return json.Unmarshal(a.body, v) == nil }
 
-const eksRole = "arn:aws:iam::123456789012:role/of-the-service-account"
+const (
+	eksRole   = "arn:aws:iam::123456789012:role/of-the-service-account"
+	eksRegion = "eu-south-2"
+)
 
 // An eksWebhook does what that of EKS does for service accounts with a role.
 // https://github.com/aws/amazon-eks-pod-identity-webhook
@@ -434,6 +441,7 @@ func startEKSWebhook(t testing.TB, name string) *eksWebhook {
 				if slices.Contains(skipped, container["name"].(string)) {
 					continue
 				}
+				add(container, "env", "AWS_REGION", map[string]any{"name": "AWS_REGION", "value": eksRegion})
 				add(container, "env", "AWS_ROLE_ARN", map[string]any{"name": "AWS_ROLE_ARN", "value": eksRole})
 				add(container, "env", "AWS_WEB_IDENTITY_TOKEN_FILE", map[string]any{"name": "AWS_WEB_IDENTITY_TOKEN_FILE", "value": "/var/run/secrets/eks.amazonaws.com/serviceaccount/token"})
 				add(container, "volumeMounts", "aws-iam-token", map[string]any{"name": "aws-iam-token", "mountPath": "/var/run/secrets/eks.amazonaws.com/serviceaccount", "readOnly": true})

@@ -2,6 +2,7 @@ package inject
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -25,6 +26,7 @@ type review struct {
 type request struct {
 	UID       string          `json:"uid"`
 	Kind      groupKind       `json:"kind"`
+	Name      string          `json:"name"`
 	Namespace string          `json:"namespace"`
 	Operation string          `json:"operation"`
 	Object    json.RawMessage `json:"object"`
@@ -60,6 +62,7 @@ type operation struct {
 // A Reviewed says what became of one pod.
 type Reviewed struct {
 	Namespace string
+	Pod       string // its name, or the beginning of it (generateName) while it has none
 	Changed   bool
 	Err       error // why it was refused; nil: it was not
 }
@@ -107,7 +110,7 @@ func admit(body []byte, opt Options) ([]byte, Reviewed, error) {
 	if in.APIVersion != "admission.k8s.io/v1" || in.Kind != "AdmissionReview" || in.Request == nil || in.Request.UID == "" {
 		return nil, Reviewed{}, fmt.Errorf("this is no AdmissionReview of admission.k8s.io/v1 with a request")
 	}
-	reviewed := Reviewed{Namespace: in.Request.Namespace}
+	reviewed := Reviewed{Namespace: in.Request.Namespace, Pod: nameOf(in.Request)}
 	out := response{UID: in.Request.UID}
 	patch, err := patchPod(in.Request, opt)
 	switch {
@@ -122,6 +125,17 @@ func admit(body []byte, opt Options) ([]byte, Reviewed, error) {
 	}
 	answer, err := json.Marshal(review{APIVersion: in.APIVersion, Kind: in.Kind, Response: &out})
 	return answer, reviewed, err
+}
+
+// nameOf is what the logs call a pod.
+func nameOf(r *request) string {
+	var pod struct {
+		Metadata struct{ Name, GenerateName string }
+	}
+	if json.Unmarshal(r.Object, &pod) != nil {
+		return r.Name // patchPod says what is wrong
+	}
+	return cmp.Or(r.Name, pod.Metadata.Name, pod.Metadata.GenerateName)
 }
 
 // patchPod returns the patch that adds the sidecar, or nil for a pod that does

@@ -107,6 +107,12 @@ func TestRefusals(t *testing.T) {
 		{"a security context that is no object", asks + "spec: {containers: [{name: a, securityContext: []}]}", "spec.containers[0].securityContext: it is not an object"},
 		{"host network that is no boolean", asks + "spec: {hostNetwork: 'yes', containers: [{name: a}]}", "spec.hostNetwork: it is neither true nor false"},
 		{"Windows", asks + "spec: {os: {name: windows}, containers: [{name: a}]}", "spec.os: there is no sidecar for Windows; use a gateway for this pod"},
+		{"a node of Windows", asks + "spec: {nodeSelector: {kubernetes.io/os: windows}, containers: [{name: a}]}", "spec.nodeSelector: there is no sidecar for Windows; use a gateway for this pod"},
+		{"the node's root", asks + "spec: {volumes: [{name: v, hostPath: {path: /}}], containers: [{name: a}]}", "spec.volumes[0].hostPath: by / of the node the sidecar's keys could be read; use a gateway for this pod"},
+		{"the node's volumes of pods", asks + "spec: {volumes: [{name: u, emptyDir: {}}, {name: v, hostPath: {path: /var/lib/}}], containers: [{name: a}]}", "spec.volumes[1].hostPath: by /var/lib/ of the node the sidecar's keys could be read; use a gateway for this pod"},
+		{"one of them", asks + "spec: {volumes: [{name: v, hostPath: {path: /var/lib/kubelet/pods/../pods}}], containers: [{name: a}]}", "spec.volumes[0].hostPath: by /var/lib/kubelet/pods/../pods of the node the sidecar's keys could be read; use a gateway for this pod"},
+		{"the node's processes", asks + "spec: {volumes: [{name: v, hostPath: {path: /proc}}], containers: [{name: a}]}", "spec.volumes[0].hostPath: by /proc of the node the sidecar's keys could be read; use a gateway for this pod"},
+		{"who starts containers", asks + "spec: {volumes: [{name: v, hostPath: {path: /var/run/docker.sock}}], containers: [{name: a}]}", "spec.volumes[0].hostPath: by /var/run/docker.sock of the node the sidecar's keys could be read; use a gateway for this pod"},
 		{"a key", asks + "spec: {containers: [{name: a, env: [{name: AWS_ACCESS_KEY_ID, value: AKIAIOSFODNN7EXAMPLE}]}]}", "spec.containers[0].env[0]: AWS_ACCESS_KEY_ID gives the container a key of AWS; remove it, and let the sidecar sign"},
 		{"a key from a secret", asks + "spec: {initContainers: [{name: a, env: [{name: X}, {name: AWS_SECRET_ACCESS_KEY, valueFrom: {secretKeyRef: {name: s, key: k}}}]}]}", "spec.initContainers[0].env[1]: AWS_SECRET_ACCESS_KEY gives the container a key of AWS; remove it, and let the sidecar sign"},
 		{"a container of that name", asks + "spec: {containers: [{name: countersign}]}", "spec.containers[0]: the name countersign is the sidecar's; rename the container"},
@@ -237,6 +243,62 @@ spec:
 	}
 	if bytes.Contains(text, []byte("role/Source")) || !bytes.Contains(text, []byte(`{"name":"AWS_ROLE_ARN","value":"arn:aws:iam::123456789012:role/Asked"}`)) {
 		t.Errorf("%s", text)
+	}
+}
+
+// The webhook of EKS skips the containers that use the sidecar, and would have told
+// them the region, as it told the sidecar. One that knows it already keeps its own,
+// and one that does not use the sidecar is none of our business.
+func TestRegionOfTheWebhookReachesTheContainers(t *testing.T) {
+	for name, asked := range map[string]string{"its identity": "", "an identity that was asked for": `, countersign.dev/source-role-arn: "arn:aws:iam::123456789012:role/Asked"`} {
+		pod := decode(t, strings.Replace(asks, "}}", ", countersign.dev/containers: 'plain,own'"+asked+"}}", 1)+`
+spec:
+  containers:
+  - {name: plain}
+  - {name: own, env: [{name: AWS_DEFAULT_REGION, value: eu-west-1}]}
+  - {name: other}
+`)
+		if _, err := Pod(pod, options()); err != nil {
+			t.Fatal(err)
+		}
+		// Now it is asked, and then we are again.
+		sidecar := pod["spec"].(object)["initContainers"].([]any)[1].(object)
+		for _, v := range []object{
+			value("AWS_STS_REGIONAL_ENDPOINTS", "regional"), value("AWS_DEFAULT_REGION", "eu-central-1"), value("AWS_REGION", "eu-central-1"),
+			value("AWS_ROLE_ARN", "arn:aws:iam::123456789012:role/Source"),
+		} {
+			sidecar["env"] = append(sidecar["env"].([]any), v)
+		}
+		for _, time := range []string{"second", "third"} {
+			if _, err := Pod(pod, options()); err != nil {
+				t.Fatal(err)
+			}
+			spec := pod["spec"].(object)
+			got := map[string][]any{}
+			for _, c := range append(spec["initContainers"].([]any), spec["containers"].([]any)...) {
+				c := c.(object)
+				env, _ := c["env"].([]any)
+				for _, v := range env {
+					if v := v.(object); isRegion(v) {
+						got[c["name"].(string)] = append(got[c["name"].(string)], fmt.Sprint(v["name"], "=", v["value"]))
+					}
+				}
+			}
+			both := []any{"AWS_DEFAULT_REGION=eu-central-1", "AWS_REGION=eu-central-1"}
+			if diff := cmp.Diff(map[string][]any{Sidecar: both, "plain": both, "own": {"AWS_DEFAULT_REGION=eu-west-1"}}, got); diff != "" {
+				t.Errorf("%s, %s time: %s", name, time, diff)
+			}
+		}
+	}
+}
+
+// Folders of the node that hold no keys of ours may be mounted.
+func TestOtherHostPathsAreLeftAlone(t *testing.T) {
+	for _, at := range []string{"/var/log", "/var/lib/app", "/var/running", "/run/app.sock", "/etc/ssl", "/process"} {
+		pod := decode(t, asks+"spec: {volumes: [{name: v, hostPath: {path: "+at+"}}], containers: [{name: a}]}")
+		if changed, err := Pod(pod, options()); err != nil || !changed {
+			t.Errorf("%s: changed %v, error %v", at, changed, err)
+		}
 	}
 }
 
@@ -451,6 +513,23 @@ func TestAdmission(t *testing.T) {
 
 // What is not understood is an HTTP error: the API server then follows the
 // failurePolicy, which is Fail.
+// The log names the pod, or what its name will begin with: a pod of a Deployment
+// has none when it is reviewed.
+func TestAdmissionNamesThePod(t *testing.T) {
+	for object, want := range map[string]string{
+		`{"metadata": {"name": "web"}}`: "web", `{"metadata": {"generateName": "web-5d8c-"}}`: "web-5d8c-", `{"metadata": {}}`: "", `[]`: "",
+	} {
+		var seen []Reviewed
+		h := Handler(options(), func(r Reviewed) { seen = append(seen, r) })
+		if response := post(t, h, "application/json", reviewOf("Pod", "CREATE", object)); response.Code != http.StatusOK {
+			t.Errorf("%s: %d", object, response.Code)
+		}
+		if len(seen) != 1 || seen[0].Pod != want || seen[0].Namespace != "shop" {
+			t.Errorf("%s: %+v", object, seen)
+		}
+	}
+}
+
 func TestAdmissionFailsClosed(t *testing.T) {
 	h := Handler(options(), func(r Reviewed) { t.Errorf("recorded %+v", r) })
 	for _, x := range []struct {

@@ -19,6 +19,7 @@ type wish struct {
 	skipped    string   // what the pod told the EKS webhook already
 	skip       []string // what it is told now
 	identity   awsIdentity
+	region     []object // what a webhook said of the region, to the sidecar alone
 }
 
 // user is the image's: without rights, and not root in any other container.
@@ -33,6 +34,9 @@ const (
 // apply changes the spec of a pod.
 func (w *wish) apply(spec object) error {
 	if err := refuseSharing(spec); err != nil {
+		return err
+	}
+	if err := refuseNode(spec); err != nil {
 		return err
 	}
 	inits, err := list(spec, "initContainers")
@@ -51,7 +55,13 @@ func (w *wish) apply(spec object) error {
 		return err
 	}
 	realTokens := awsTokenVolumes(volumes)
+	if err := refuseHostPaths(volumes); err != nil {
+		return err
+	}
 	if err := w.takeIdentity(inits, apps, realTokens); err != nil {
+		return err
+	}
+	if err := w.takeRegion(inits); err != nil {
 		return err
 	}
 	used := map[string]bool{}
@@ -138,6 +148,30 @@ func (w *wish) takeIdentity(inits, apps []object, tokens []string) error {
 	return nil
 }
 
+// takeRegion finds the region that the webhook of EKS has given to the sidecar. It
+// skips the other containers, and had they not asked for a sidecar, they would have
+// it too.
+func (w *wish) takeRegion(inits []object) error {
+	for i, c := range inits {
+		if c["name"] != Sidecar {
+			continue
+		}
+		env, err := list(c, "env")
+		if err != nil {
+			return refuse(fmt.Sprintf("spec.initContainers[%d].env", i), "it is not a list of variables")
+		}
+		for _, v := range env {
+			if isRegion(v) {
+				w.region = append(w.region, v)
+			}
+		}
+	}
+	return nil
+}
+
+// isRegion says whether a variable names the region.
+func isRegion(v object) bool { return v["name"] == "AWS_REGION" || v["name"] == "AWS_DEFAULT_REGION" }
+
 // list returns the objects of a list, which may be missing.
 func list(spec object, name string) ([]object, error) {
 	switch v := spec[name].(type) {
@@ -203,6 +237,9 @@ func (w *wish) client(c object, field string) error {
 			name, _ := v["name"].(string)
 			return w.opt.Removed(name) && name != "AWS_CONTAINER_CREDENTIALS_FULL_URI" && name != "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE"
 		})
+	}
+	if !slices.ContainsFunc(env, isRegion) {
+		env = append(env, w.region...)
 	}
 	c["env"] = anyList(env)
 	mounts, err := list(c, "volumeMounts")
@@ -299,6 +336,9 @@ func (w *wish) sidecar() object {
 	}
 	for _, v := range w.identity.env {
 		c["env"] = append(c["env"].([]any), v)
+	}
+	if !slices.ContainsFunc(w.identity.env, isRegion) {
+		c["env"] = append(c["env"].([]any), anyList(w.region)...)
 	}
 	for _, m := range w.identity.mounts {
 		c["volumeMounts"] = append(c["volumeMounts"].([]any), m)

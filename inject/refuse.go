@@ -2,7 +2,9 @@ package inject
 
 import (
 	"fmt"
+	"path"
 	"slices"
+	"strings"
 )
 
 // refuseSharing refuses pods whose containers would share with each other, or
@@ -23,10 +25,56 @@ func refuseSharing(spec object) error {
 			return refuse("spec."+x.field, "it is neither true nor false")
 		}
 	}
+	return nil
+}
+
+// refuseNode refuses pods that run where the sidecar does not.
+func refuseNode(spec object) error {
+	const why = "there is no sidecar for Windows; use a gateway for this pod"
 	if system, ok := spec["os"].(object); ok && system["name"] == "windows" {
-		return refuse("spec.os", "there is no sidecar for Windows; use a gateway for this pod")
+		return refuse("spec.os", why)
+	}
+	selector, _ := spec["nodeSelector"].(object)
+	for _, label := range []string{"kubernetes.io/os", "beta.kubernetes.io/os"} {
+		if selector[label] == "windows" {
+			return refuse("spec.nodeSelector", why)
+		}
 	}
 	return nil
+}
+
+// keyPlaces are where a node has the volumes of its pods, the processes in them,
+// and the sockets of those who start them.
+var keyPlaces = []string{
+	"/proc", "/var/lib/kubelet", "/var/lib/containerd", "/var/lib/docker",
+	"/run/containerd", "/run/crio", "/run/docker.sock", "/run/k3s",
+}
+
+// refuseHostPaths refuses pods that mount a folder of the node from which the
+// sidecar's keys can be had, as a privileged container could.
+func refuseHostPaths(volumes []object) error {
+	for i, v := range volumes {
+		host, ok := v["hostPath"].(object)
+		if !ok {
+			continue
+		}
+		given, _ := host["path"].(string)
+		at := path.Clean("/" + given)
+		if rest, ok := strings.CutPrefix(at, "/var/run"); ok && (rest == "" || rest[0] == '/') {
+			at = "/run" + rest // the one is a link to the other
+		}
+		for _, place := range keyPlaces {
+			if within(place, at) || within(at, place) {
+				return refuse(fmt.Sprintf("spec.volumes[%d].hostPath", i), "by %s of the node the sidecar's keys could be read; use a gateway for this pod", given)
+			}
+		}
+	}
+	return nil
+}
+
+// within says whether a path is a folder, or below it.
+func within(at, folder string) bool {
+	return at == folder || strings.HasPrefix(at, strings.TrimSuffix(folder, "/")+"/")
 }
 
 // confine keeps a container from the sidecar's traffic. Containers of a pod share

@@ -141,7 +141,7 @@ func (a *app) serveInject(ctx context.Context, address, certFile, keyFile string
 	}
 	mux := http.NewServeMux()
 	mux.Handle("/inject", inject.Handler(opt, func(r inject.Reviewed) {
-		fields := []zap.Field{zap.String("namespace", r.Namespace), zap.Bool("changed", r.Changed)}
+		fields := []zap.Field{zap.String("namespace", r.Namespace), zap.String("pod", r.Pod), zap.Bool("changed", r.Changed)}
 		if r.Err != nil {
 			logger.Warn("a pod was refused", append(fields, zap.Error(r.Err))...)
 			return
