@@ -86,11 +86,6 @@ type APIError struct {
 	Region    string    // the region that a signature should have named; "" where that is not the trouble
 }
 
-func (e APIError) Error() string { return e.Kind.String() + ": " + e.Message }
-
-// ErrorStatus returns the HTTP status that WriteError sends for a kind.
-func ErrorStatus(p Protocol, k ErrorKind) int { return codeOf(p, k).status }
-
 func codeOf(p Protocol, k ErrorKind) errorCode {
 	if k < 0 || k >= errorKinds {
 		k = ErrInternalFailure

@@ -27,7 +27,6 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
-	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
 	"fmt"
@@ -231,24 +230,8 @@ func (a *Authority) RootPEM() []byte {
 	return out
 }
 
-// ChainPEM returns the signing intermediate and its root in PEM.
-func (a *Authority) ChainPEM() []byte {
-	s := a.current(a.options.now())
-	return append(certificatePEM(s.intermediate.Raw), certificatePEM(s.root.Raw)...)
-}
-
 func certificatePEM(der []byte) []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
-}
-
-// GetCertificate serves tls.Config: it answers with the certificate of the
-// name that the client asked for in SNI. A client that sent none is refused;
-// servers that know the host otherwise call Certificate.
-func (a *Authority) GetCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
-	if hello.ServerName == "" {
-		return nil, &Error{Reason: BadName, What: "the client sent no server name (SNI), so there is no name to certify"}
-	}
-	return a.Certificate(hello.ServerName)
 }
 
 // String names the authority without its keys, for every fmt verb.

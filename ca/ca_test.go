@@ -8,7 +8,6 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"strings"
 	"sync"
@@ -381,29 +380,6 @@ func TestOneSignatureForManyRequests(t *testing.T) {
 	}
 	if got[0].PrivateKey != got[1].PrivateKey {
 		t.Error("two leaf keys in one process")
-	}
-}
-
-func TestGetCertificate(t *testing.T) {
-	a := newAuthority(t, ca.Options{})
-	_, err := a.GetCertificate(&tls.ClientHelloInfo{})
-	wantReason(t, err, ca.BadName, "SNI")
-
-	server, client := net.Pipe()
-	done := make(chan error, 1)
-	go func() {
-		s := tls.Server(server, &tls.Config{GetCertificate: a.GetCertificate})
-		done <- s.Handshake()
-		server.Close()
-	}()
-	roots := x509.NewCertPool()
-	roots.AppendCertsFromPEM(a.RootPEM())
-	if err := tls.Client(client, &tls.Config{RootCAs: roots, ServerName: "sqs.eu-west-3.amazonaws.com"}).Handshake(); err != nil {
-		t.Error(err)
-	}
-	client.Close()
-	if err := <-done; err != nil {
-		t.Error(err)
 	}
 }
 

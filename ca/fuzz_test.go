@@ -24,7 +24,7 @@ func FuzzParse(f *testing.F) {
 	f.Add(data)
 	f.Add(data[:len(data)/2])
 	f.Add(append(bytes.Clone(data), data...))
-	f.Add(a.ChainPEM())
+	f.Add(a.RootPEM())
 	f.Add([]byte("-----BEGIN PRIVATE KEY-----\n-----END PRIVATE KEY-----\n"))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		c, err := parse(data)

@@ -61,9 +61,8 @@ type Source struct {
 
 // Bundle is an ordered set of trusted certificates, ours first.
 type Bundle struct {
-	sources []Source
-	der     [][]byte
-	seen    map[[sha256.Size]byte]struct{}
+	der  [][]byte
+	seen map[[sha256.Size]byte]struct{}
 }
 
 func (b *Bundle) add(s Source) {
@@ -78,14 +77,10 @@ func (b *Bundle) add(s Source) {
 		b.seen[sum] = struct{}{}
 		b.der = append(b.der, der)
 	}
-	b.sources = append(b.sources, s)
 }
 
 // Len is the number of certificates.
 func (b *Bundle) Len() int { return len(b.der) }
-
-// Sources says where the certificates came from, for people.
-func (b *Bundle) Sources() []Source { return slices.Clone(b.sources) }
 
 // PEM returns the certificates in PEM.
 func (b *Bundle) PEM() []byte {

@@ -34,7 +34,6 @@
 package mitm
 
 import (
-	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -162,10 +161,6 @@ type Options struct {
 	// DirectHint is added to the answer of requests that are addressed to the
 	// proxy as if it were a website.
 	DirectHint string
-
-	// BaseContext is the parent of every request's context. Nil:
-	// context.Background.
-	BaseContext context.Context
 
 	// Now is the clock of events; deadlines use the system's. Nil: time.Now.
 	Now func() time.Time

@@ -70,9 +70,6 @@ func New(opt Options) (*Server, error) {
 	if opt.Record == nil {
 		opt.Record = func(Event) {}
 	}
-	if opt.BaseContext == nil {
-		opt.BaseContext = context.Background()
-	}
 	if opt.Now == nil {
 		opt.Now = time.Now
 	}
@@ -89,7 +86,7 @@ func New(opt Options) (*Server, error) {
 		conns:      make(map[*clientConn]struct{}),
 		tunnels:    make(map[*tunnel]struct{}),
 	}
-	s.ctx, s.cancel = context.WithCancel(opt.BaseContext)
+	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.tlsH1 = s.tlsConfig("http/1.1")
 	s.tlsH2 = s.tlsConfig("h2", "http/1.1")
 	errorLog := zap.NewStdLog(s.log)

@@ -28,7 +28,6 @@ type TransportOptions struct {
 	// call (a synchronous Lambda invocation).
 	ResponseHeaderTimeout time.Duration
 	IdleTimeout           time.Duration // of kept connections; 0 is 90 s
-	MaxResponseHeader     int64         // bytes; 0 is 1 MiB
 }
 
 // Override sends the connections for some hosts to another address. Host name,
@@ -83,13 +82,12 @@ func NewTransport(opt TransportOptions) *Transport {
 	return t
 }
 
+// maxResponseHeader bounds the head of an answer, in bytes.
+const maxResponseHeader = 1 << 20
+
 func newWay(opt TransportOptions, roots *x509.CertPool, dial func(context.Context, string, string) (net.Conn, error)) way {
 	if dial == nil {
 		dial = (&net.Dialer{Timeout: orDuration(opt.DialTimeout, 10*time.Second), KeepAlive: 30 * time.Second}).DialContext
-	}
-	maxHeader := opt.MaxResponseHeader
-	if maxHeader <= 0 {
-		maxHeader = 1 << 20
 	}
 	build := func(h2 bool) *http.Transport {
 		var protocols http.Protocols
@@ -105,7 +103,7 @@ func newWay(opt TransportOptions, roots *x509.CertPool, dial func(context.Contex
 			IdleConnTimeout:        orDuration(opt.IdleTimeout, 90*time.Second),
 			MaxIdleConns:           4 * idlePerHost,
 			MaxIdleConnsPerHost:    idlePerHost,
-			MaxResponseHeaderBytes: maxHeader,
+			MaxResponseHeaderBytes: maxResponseHeader,
 			DisableCompression:     true,
 			WriteBufferSize:        32 << 10,
 			ReadBufferSize:         32 << 10,

@@ -339,16 +339,7 @@ func (a *app) writeLesson(l policy.Lesson, out string) error {
 	} else if err := ca.WriteFile(out, l.Policy, 0o644); err != nil {
 		return err
 	}
-	r := l.Report
-	fmt.Fprintf(a.stderr, "countersign: learned from %d calls: %d actions on %d resources\n", r.Calls, r.Actions, r.Resources)
-	for _, g := range r.Generalised {
-		fmt.Fprintf(a.stderr, "  %s stands for %d (%s), such as %s\n", g.Pattern, g.Count, g.Why, strings.Join(g.Examples, ", "))
-	}
-	for _, u := range r.Unknown {
-		fmt.Fprintf(a.stderr, "  not in the policy: %s, %d times: %s\n", u.Call, u.Count, u.Why)
-	}
-	for _, n := range r.Notes {
-		fmt.Fprintf(a.stderr, "  %s\n", n)
-	}
-	return nil
+	fmt.Fprint(a.stderr, "countersign: learned from ")
+	_, err := l.Report.WriteTo(a.stderr)
+	return err
 }

@@ -142,8 +142,10 @@ func newProxy(ctx context.Context, cfg *config.Config, g grants, opt proxyOption
 		},
 		Authenticate: p.authenticate,
 
-		Record:   func(ev mitm.Event) { p.recordEvent(ev, audit.NewRequestID()) },
-		Refuse:   p.refuseRequest,
+		Record:     func(ev mitm.Event) { p.recordEvent(ev, audit.NewRequestID()) },
+		Refuse:     p.refuseRequest,
+		DirectHint: "Programs that are given AWS_ENDPOINT_URL need the address of endpoint.listen; metrics, health and the console are on admin.listen.",
+
 		Proxy:    p.tunnelProxy,
 		ProxyTLS: &tls.Config{RootCAs: p.roots, MinVersion: tls.VersionTLS12},
 		Logger:   p.log,
