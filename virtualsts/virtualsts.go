@@ -301,7 +301,7 @@ func (s *Service) signed(ctx context.Context, r Request, p *parameters) (Answer,
 		links, base = state.chain(g.Role, link)
 	}
 	return s.hand(ctx, handing{
-		operation: r.Call.Operation, id: g.Identity, role: role, links: links, base: base,
+		operation: r.Call.Operation, id: g.Identity, role: role, links: links, base: base, narrowed: state.narrowed(),
 		parents: append(slices.Clone(g.Parents), g.AccessKeyID),
 	})
 }
@@ -348,6 +348,7 @@ type handing struct {
 	role      string
 	links     []rolesession.Link
 	base      *rolesession.Session
+	narrowed  bool // the session that asks; the links do not tell of one that is sealed
 	parents   []string
 }
 
@@ -372,7 +373,7 @@ func (s *Service) mint(h handing, result rolesession.Result) (Answer, *output, *
 	}
 	next := state{Links: h.links}
 	if !result.Repeatable {
-		next = state{Sealed: seal(result.Session), Narrowed: narrowed(h.links)}
+		next = state{Sealed: seal(result.Session), Narrowed: h.narrowed || narrowed(h.links)}
 	}
 	session, err := next.encode()
 	if err != nil {

@@ -476,6 +476,16 @@ func TestAttacks(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	// Of a session that MFA made nothing but the session itself is left to tell.
+	narrowMFA, err := r.static("CSIGDEPLOYAAAAAAAAAA").AssumeRole(t.Context(), &sts.AssumeRoleInput{RoleArn: aws.String(deployARN), RoleSessionName: aws.String("xx"), Policy: aws.String(`{"narrow":1}`),
+		SerialNumber: aws.String("arn:aws:iam::123456789012:mfa/bob"), TokenCode: aws.String("123456")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	chained, err := r.as(creds(narrowMFA.Credentials)).AssumeRole(t.Context(), &sts.AssumeRoleInput{RoleArn: aws.String(spokeARN), RoleSessionName: aws.String("xx")})
+	if err != nil {
+		t.Fatal(err)
+	}
 	federated, err := r.static("CSIGOWNAAAAAAAAAAAAA").GetFederationToken(t.Context(), &sts.GetFederationTokenInput{Name: aws.String("bob")})
 	if err != nil {
 		t.Fatal(err)
@@ -499,6 +509,14 @@ func TestAttacks(t *testing.T) {
 		}), "ValidationError"},
 		{"out of a session policy", func(ctx context.Context) error {
 			_, err := r.as(creds(narrow.Credentials)).AssumeRole(ctx, &sts.AssumeRoleInput{RoleArn: aws.String(deployARN), RoleSessionName: aws.String("xx")})
+			return err
+		}, "AccessDenied"},
+		{"out of a session policy behind MFA", func(ctx context.Context) error {
+			_, err := r.as(creds(narrowMFA.Credentials)).AssumeRole(ctx, &sts.AssumeRoleInput{RoleArn: aws.String(deployARN), RoleSessionName: aws.String("xx")})
+			return err
+		}, "AccessDenied"},
+		{"out of a session policy behind MFA, by a chain", func(ctx context.Context) error {
+			_, err := r.as(creds(chained.Credentials)).AssumeRole(ctx, &sts.AssumeRoleInput{RoleArn: aws.String(deployARN), RoleSessionName: aws.String("xx")})
 			return err
 		}, "AccessDenied"},
 		{"out of a federation token", func(ctx context.Context) error {
