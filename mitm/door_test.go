@@ -315,7 +315,8 @@ func TestConnectionWithoutBytesIsNotAnEvent(t *testing.T) {
 }
 
 func TestSlowHeadIsCutOff(t *testing.T) {
-	p := startProxy(t, Options{Limits: Limits{Header: 20 * time.Millisecond}})
+	t.Parallel()
+	p := startProxy(t, Options{Limits: Limits{Header: brief}})
 	c := p.dial()
 	io.WriteString(c, "CONNECT host.example:443 HTTP/1.1\r\nX-Slow: ")
 	readAll(t, c) // ends

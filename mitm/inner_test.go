@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -287,11 +288,12 @@ func TestAnswerBeforeTheBody(t *testing.T) {
 			w.WriteHeader(403)
 			w.Write(make([]byte, 10<<10))
 		}},
-		"net/http reads the body after the handler": {Limits{Header: 20 * time.Millisecond}, func(w http.ResponseWriter) {
+		"net/http reads the body after the handler": {Limits{Header: brief}, func(w http.ResponseWriter) {
 			w.WriteHeader(403)
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			p := startProxy(t, Options{Limits: test.limits, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { test.write(w) })})
 			c := p.intercepted("host.example:443", "host.example")
 			io.WriteString(c, "PUT / HTTP/1.1\r\nHost: host.example\r\nContent-Length: 100\r\n\r\nfew")
@@ -321,8 +323,8 @@ func TestFullDuplexWithABodyThatIsNotReadToItsEnd(t *testing.T) {
 		limits     Limits
 		reused     bool
 	}{
-		"unread, and never sent":  {"Content-Length: 100\r\n\r\nfew", "", false, Limits{Header: 20 * time.Millisecond}, false},
-		"unread, and sent later":  {"Content-Length: 100\r\n\r\nfew", smuggled, false, Limits{Header: 20 * time.Millisecond}, false},
+		"unread, and never sent":  {"Content-Length: 100\r\n\r\nfew", "", false, Limits{Header: brief}, false},
+		"unread, and sent later":  {"Content-Length: 100\r\n\r\nfew", smuggled, false, Limits{Header: brief}, false},
 		"unread, but all there":   {"Content-Length: 3\r\n\r\nall", "", false, Limits{}, false},
 		"unread and broken":       {"Transfer-Encoding: chunked\r\n\r\nzz\r\n" + smuggled, "", false, Limits{}, false},
 		"unread, and of any size": {"Content-Length: 1000000\r\n\r\nfew", "", false, Limits{}, false},
@@ -331,6 +333,7 @@ func TestFullDuplexWithABodyThatIsNotReadToItsEnd(t *testing.T) {
 		"read to its end":         {"Content-Length: 3\r\n\r\nall", "", true, Limits{}, true},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			paths := make(chan string, 10)
 			p := startProxy(t, Options{Limits: test.limits, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				paths <- r.URL.Path
@@ -356,7 +359,7 @@ func TestFullDuplexWithABodyThatIsNotReadToItsEnd(t *testing.T) {
 				t.Errorf("got %d %q, close %v", resp.StatusCode, body, resp.Close)
 			}
 			if test.rest != "" {
-				time.Sleep(50 * time.Millisecond)
+				time.Sleep(brief * 5 / 4)
 				io.WriteString(c, test.rest)
 			}
 			if test.reused {
@@ -397,15 +400,19 @@ func TestFullDuplexThatSucceedsWithoutItsBody(t *testing.T) {
 }
 
 func TestPauseInABody(t *testing.T) {
-	read := make(chan error, 1)
-	p := startProxy(t, Options{Limits: Limits{Body: 20 * time.Millisecond}, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		b, err := io.ReadAll(r.Body)
-		if string(b) != "few" {
-			t.Errorf("got %q", b)
-		}
-		read <- err
-	})})
+	start := func(t *testing.T) (*proxy, <-chan error) {
+		t.Parallel()
+		read := make(chan error, 1)
+		return startProxy(t, Options{Limits: Limits{Body: brief}, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			b, err := io.ReadAll(r.Body)
+			if string(b) != "few" {
+				t.Errorf("got %q", b)
+			}
+			read <- err
+		})}), read
+	}
 	t.Run("h1", func(t *testing.T) {
+		p, read := start(t)
 		c := p.intercepted("host.example:443", "host.example")
 		io.WriteString(c, "PUT / HTTP/1.1\r\nHost: host.example\r\nContent-Length: 100\r\n\r\nfew")
 		if err := <-read; !errors.Is(err, os.ErrDeadlineExceeded) {
@@ -414,6 +421,7 @@ func TestPauseInABody(t *testing.T) {
 		readAll(t, c) // ends
 	})
 	t.Run("h2", func(t *testing.T) {
+		p, read := start(t)
 		h := openH2(t, p)
 		id := h.headers(false, ":method", "PUT", ":scheme", "https", ":authority", "host.example", ":path", "/")
 		h.WriteData(id, false, []byte("few"))
@@ -426,20 +434,25 @@ func TestPauseInABody(t *testing.T) {
 // The handshake's limit ends with the handshake.
 func TestAnswerLaterThanTheHandshakeLimit(t *testing.T) {
 	t.Parallel()
-	p := startProxy(t, Options{Limits: Limits{Handshake: time.Second}, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		time.Sleep(1200 * time.Millisecond)
+	p := startProxy(t, Options{Limits: Limits{Handshake: 4 * brief}, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		time.Sleep(brief * 9 / 2)
 		io.WriteString(w, "late")
 	})})
+	var both sync.WaitGroup
 	for _, h2 := range []bool{false, true} {
-		resp, err := p.client(h2).Get("https://host.example/")
-		if err != nil {
-			t.Fatal(err)
-		}
-		if body := readAll(t, resp.Body); body != "late" {
-			t.Errorf("got %q", body)
-		}
-		resp.Body.Close()
+		both.Go(func() {
+			resp, err := p.client(h2).Get("https://host.example/")
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			if body, err := io.ReadAll(resp.Body); string(body) != "late" {
+				t.Errorf("got %q, %v", body, err)
+			}
+			resp.Body.Close()
+		})
 	}
+	both.Wait()
 }
 
 // A handler may rest between reads, and after the body's end, longer than a
@@ -447,18 +460,19 @@ func TestAnswerLaterThanTheHandshakeLimit(t *testing.T) {
 func TestHandlerMayRest(t *testing.T) {
 	for _, h2 := range []bool{false, true} {
 		t.Run(fmt.Sprintf("h2 %v", h2), func(t *testing.T) {
-			p := startProxy(t, Options{Limits: Limits{Body: 200 * time.Millisecond}, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			t.Parallel()
+			p := startProxy(t, Options{Limits: Limits{Body: brief}, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				b := make([]byte, 4)
 				for range 2 {
 					if _, err := io.ReadFull(r.Body, b); err != nil {
 						t.Error(err)
 					}
-					time.Sleep(300 * time.Millisecond)
+					time.Sleep(brief * 5 / 4)
 				}
 				if n, err := r.Body.Read(b); n != 0 || err != io.EOF {
 					t.Errorf("at the end: %d, %v", n, err)
 				}
-				time.Sleep(300 * time.Millisecond)
+				time.Sleep(brief * 5 / 4)
 				if err := r.Context().Err(); err != nil {
 					t.Errorf("the request was cancelled: %v", err)
 				}
@@ -548,6 +562,9 @@ func TestClientThatLeavesCancelsTheRequest(t *testing.T) {
 				close(called)
 				<-r.Context().Done()
 				cancelled <- r.Context().Err()
+				// An answer could reach the client between the end of TLS, which ended the
+				// call here, and that of the connection; net/http takes it.
+				panic(http.ErrAbortHandler)
 			})})
 			ctx, leave := context.WithCancel(context.Background())
 			go func() { <-called; leave() }()
@@ -643,7 +660,8 @@ func TestHandlerSeesHopByHopHeaders(t *testing.T) {
 
 // An upgraded connection belongs to the handler, until Shutdown.
 func TestUpgrade(t *testing.T) {
-	p := startProxy(t, Options{Limits: Limits{Header: 20 * time.Millisecond}, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	t.Parallel()
+	p := startProxy(t, Options{Limits: Limits{Header: brief}, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		c, rw, err := http.NewResponseController(w).Hijack()
 		if err != nil {
 			t.Error(err)
@@ -659,7 +677,7 @@ func TestUpgrade(t *testing.T) {
 	if resp, err := http.ReadResponse(br, nil); err != nil || resp.StatusCode != 101 {
 		t.Fatal(resp, err)
 	}
-	time.Sleep(40 * time.Millisecond) // no deadline of the server is left
+	time.Sleep(brief * 5 / 4) // no deadline of the server is left
 	io.WriteString(c, "ping")
 	got := make([]byte, 4)
 	if _, err := io.ReadFull(br, got); err != nil || string(got) != "ping" {
