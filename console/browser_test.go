@@ -92,7 +92,7 @@ func TestBrowser(t *testing.T) {
 		t.Fatal("no console was opened")
 	}
 	var login *url.Values
-	for range 500 {
+	for end := time.Now().Add(2 * time.Minute); time.Now().Before(end); {
 		if forms := p.cloud.asked("Login"); len(forms) > 0 {
 			login = &forms[0]
 			break

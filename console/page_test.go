@@ -245,7 +245,7 @@ func (p *page) csrf() string {
 // lines returns the record so far, once it has at least n lines.
 func (p *page) lines(n int) []audit.Entry {
 	p.t.Helper()
-	for range 1000 {
+	for end := time.Now().Add(2 * time.Minute); time.Now().Before(end); {
 		var out []audit.Entry
 		for e, err := range audit.Lines(strings.NewReader(p.record.String())) {
 			if err == nil {

@@ -1,13 +1,13 @@
 // Runs a certified OpenID provider (npm: oidc-provider) for one test, until its
-// standard input ends. Usage: node provider.mjs NODE_MODULES SECONDS [ISSUER]; prints
-// its URL. Codes and ID tokens live for SECONDS; behind a server that ends TLS, ISSUER
-// is how others see it.
+// standard input ends. Usage: node provider.mjs NODE_MODULES CODE[,TOKEN] [ISSUER]; prints
+// its URL. Codes and ID tokens live for so many seconds; behind a server that ends TLS,
+// ISSUER is how others see it.
 import { createServer } from "node:http";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 
 const { default: Provider } = await import(pathToFileURL(join(process.argv[2], "oidc-provider", "lib", "index.js")));
-const seconds = Number(process.argv[3]);
+const [code, token = code] = process.argv[3].split(",").map(Number);
 const server = createServer();
 server.listen(0, "127.0.0.1", () => {
   const here = `http://127.0.0.1:${server.address().port}`;
@@ -27,7 +27,7 @@ server.listen(0, "127.0.0.1", () => {
     scopes: ["openid", "profile", "email", "groups"],
     claims: { openid: ["sub"], email: ["email", "email_verified"], groups: ["groups"], profile: ["name"] },
     conformIdTokenClaims: false,
-    ttl: { AuthorizationCode: seconds, IdToken: seconds, AccessToken: 60, Interaction: 60, Session: 600, Grant: 600 },
+    ttl: { AuthorizationCode: code, IdToken: token, AccessToken: 60, Interaction: 60, Session: 600, Grant: 600 },
     cookies: { keys: ["of this test"] },
     findAccount: (_, id) => ({ accountId: id, claims: () => ({ sub: id, name: id, email: `${id}@example.com`, email_verified: id !== "mallory", groups: ["aws-deployers", "others"] }) }),
   });

@@ -64,14 +64,14 @@ func Open(t testing.TB, aws string) *Browser {
 		t.Fatal(err)
 	}
 	options := append(chromedp.DefaultExecAllocatorOptions[:],
-		chromedp.ExecPath(path), chromedp.NoSandbox, chromedp.WindowSize(1280, 900), chromedp.UserDataDir(t.TempDir()),
+		chromedp.ExecPath(path), chromedp.WSURLReadTimeout(2*time.Minute), chromedp.NoSandbox, chromedp.WindowSize(1280, 900), chromedp.UserDataDir(t.TempDir()),
 		chromedp.Flag("ignore-certificate-errors", true),
 		chromedp.Flag("host-resolver-rules", "MAP *.amazon.com "+aws),
 		chromedp.Flag("no-proxy-server", true),
 	)
 	allocator, stop := chromedp.NewExecAllocator(context.Background(), options...)
 	ctx, cancel := chromedp.NewContext(allocator)
-	timed, end := context.WithTimeout(ctx, 5*time.Minute)
+	timed, end := context.WithTimeout(ctx, 10*time.Minute)
 	b := &Browser{t: t, ctx: timed, dir: dir}
 	t.Cleanup(func() {
 		_ = chromedp.Cancel(ctx) // waits for the browser to be gone
@@ -171,13 +171,15 @@ func (b *Browser) Visit(address, condition string) {
 	b.Until(condition)
 }
 
-// Until waits for an expression to be true. A page may go on to the next one
-// meanwhile, so that it cannot be evaluated for a moment.
+// Until waits for an expression to be true on a page that is there as a whole: before
+// its style and scripts are, nothing is where it will be. A page may go on to the next
+// one meanwhile, so that it cannot be evaluated for a moment.
 func (b *Browser) Until(expression string) {
 	b.t.Helper()
+	whole := `document.readyState === "complete" && (` + expression + `)`
 	for b.ctx.Err() == nil {
 		var ok bool
-		if err := chromedp.Run(b.ctx, chromedp.Evaluate(expression, &ok)); err == nil && ok {
+		if err := chromedp.Run(b.ctx, chromedp.Evaluate(whole, &ok)); err == nil && ok {
 			return
 		}
 		time.Sleep(20 * time.Millisecond)
