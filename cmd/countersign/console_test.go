@@ -177,7 +177,7 @@ func TestLogout(t *testing.T) {
 		t.Fatal(err)
 	}
 	c := newLogout(a)
-	c.SetArgs(nil)
+	c.SetArgs([]string{}) // nil: those of the test binary
 	if err := c.ExecuteContext(t.Context()); err != nil {
 		t.Fatal(err)
 	}

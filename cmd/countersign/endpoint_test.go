@@ -71,7 +71,7 @@ func TestTheEndpointListenerWaitsForNobody(t *testing.T) {
 		}
 		_ = conn.Close()
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	if err := p.shutdown(ctx); err != nil {
 		t.Error(err)

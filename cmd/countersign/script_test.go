@@ -2,7 +2,9 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -13,6 +15,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -59,6 +62,10 @@ func TestScripts(t *testing.T) {
 		},
 	})
 }
+
+// patience is far beyond what anything here takes, so that a hang ends with the
+// script's name.
+const patience = 2 * time.Minute
 
 // names lists a folder that may not exist.
 func names(dir string) (out []string) {
@@ -163,8 +170,7 @@ func await(ts *testscript.TestScript, _ bool, args []string) {
 		ts.Fatalf("await %s?", args[0])
 		return false
 	}
-	// Far beyond what it takes, so that a hang ends with this script's name.
-	for deadline := time.Now().Add(time.Minute); !is(); time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); !is(); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			if args[0] == "file" {
 				text, err := os.ReadFile(ts.MkAbs(args[1]))
@@ -190,15 +196,33 @@ func sendSignal(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(running[len(running)-1].Process.Signal(s))
 }
 
-// freePort finds ports that nobody listens on:
+// lastPort is the port that freePort looked at last.
+var lastPort = func() *atomic.Uint32 {
+	var port atomic.Uint32
+	port.Store(rand.Uint32N(portRange))
+	return &port
+}()
+
+// The ports of freePort lie below those that systems hand out by themselves, to
+// listeners on port 0 and to every connection that is made, so nothing takes one
+// between its choice and its use.
+const firstPort, portRange = 10000, 10000
+
+// freePort finds ports that nobody listens on, and gives each to one script only:
 //
 //	port NAME...   $NAME is 127.0.0.1 and a port
 func freePort(ts *testscript.TestScript, _ bool, args []string) {
 	for _, name := range args {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+		var l net.Listener
+		var err error
+		for range 100 {
+			if l, err = net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", firstPort+lastPort.Add(1)%portRange)); err == nil {
+				break
+			}
+		}
 		ts.Check(err)
-		defer l.Close()
 		ts.Setenv(name, l.Addr().String())
+		ts.Check(l.Close())
 	}
 }
 
@@ -221,23 +245,37 @@ func fileMode(ts *testscript.TestScript, _ bool, args []string) {
 //
 //	lines FILE 'decision reason identity role operation status'...
 //
-// Each argument after the file is one line of it. FILE can be stdout or stderr,
-// whose other lines are passed over.
+// Each argument after the file is one line of it, which may still be on its way: that
+// of a request is written when it has ended. FILE can be stdout or stderr, whose other
+// lines are passed over.
 func auditLines(ts *testscript.TestScript, _ bool, args []string) {
-	var got []string
-	for line := range strings.Lines(ts.ReadFile(args[0])) {
+	ended := args[0] == "stdout" || args[0] == "stderr"
+	deadline := time.Now().Add(patience)
+	for {
+		got, err := recorded(ts, args[0], ended)
+		if err == nil && slices.Equal(got, args[1:]) {
+			return
+		}
+		if ended || time.Now().After(deadline) {
+			ts.Check(err)
+			ts.Fatalf("%s has\n%s\nexpected\n%s", args[0], strings.Join(got, "\n"), strings.Join(args[1:], "\n"))
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+// recorded are the lines of a record, in which there may be other text.
+func recorded(ts *testscript.TestScript, file string, others bool) (got []string, err error) {
+	for line := range strings.Lines(ts.ReadFile(file)) {
 		e, err := audit.Parse([]byte(strings.TrimSpace(line)))
-		if err != nil {
-			if args[0] == "stdout" || args[0] == "stderr" {
-				continue
-			}
-			ts.Fatalf("%s: %v", args[0], err)
+		if err != nil && others {
+			continue
+		} else if err != nil {
+			return got, fmt.Errorf("%s: %w", file, err)
 		}
 		got = append(got, strings.Join([]string{string(e.Decision), e.Reason, e.Identity, e.Role, e.Operation, strconv.Itoa(e.Status)}, " "))
 	}
-	if !slices.Equal(got, args[1:]) {
-		ts.Fatalf("%s has\n%s\nexpected\n%s", args[0], strings.Join(got, "\n"), strings.Join(args[1:], "\n"))
-	}
+	return got, nil
 }
 
 // secretless checks that nothing that was printed last, and no file that is
