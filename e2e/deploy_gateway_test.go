@@ -21,7 +21,6 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
@@ -240,9 +239,16 @@ func virtual(t testing.TB, client *http.Client, source aws.Credentials) aws.Cred
 type load struct {
 	stop            func()
 	calls, failures atomic.Int64
-	again           atomic.Int64           // calls that met a connection which was just being closed
-	first           atomic.Pointer[string] // failure
+	again           atomic.Int64 // calls that met a connection which was just being closed
+	first           atomic.Pointer[failure]
 }
+
+type failure struct {
+	at  time.Time
+	err error
+}
+
+func (f *failure) String() string { return f.err.Error() }
 
 func startLoad(p *proxy, address string, keys aws.Credentials, workers int) *load {
 	return startLoadTo(&url.URL{Scheme: "http", Host: address}, p.roots, keys, workers)
@@ -254,7 +260,7 @@ func startLoadTo(way *url.URL, roots *x509.CertPool, keys aws.Credentials, worke
 	var running sync.WaitGroup
 	for range workers {
 		running.Go(func() {
-			client := &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{
+			client := &http.Client{Timeout: patience, Transport: &http.Transport{
 				Proxy:           http.ProxyURL(way),
 				TLSClientConfig: &tls.Config{RootCAs: roots},
 			}}
@@ -263,13 +269,12 @@ func startLoadTo(way *url.URL, roots *x509.CertPool, keys aws.Credentials, worke
 				err := callerIs(client, keys, "assumed-role/Deploy/fleet")
 				// A request may cross the end of its idle connection. net/http does not send
 				// a POST again by itself; SDKs do, once the answer has not begun.
-				if errors.Is(err, io.EOF) {
+				if errors.Is(err, io.EOF) || err != nil && strings.Contains(err.Error(), "server closed idle connection") {
 					l.again.Add(1)
 					err = callerIs(client, keys, "assumed-role/Deploy/fleet")
 				}
 				if err != nil {
-					text := err.Error()
-					l.first.CompareAndSwap(nil, &text)
+					l.first.CompareAndSwap(nil, &failure{time.Now(), err})
 					l.failures.Add(1)
 				}
 				l.calls.Add(1)
@@ -307,9 +312,9 @@ func callerIs(client *http.Client, keys aws.Credentials, want string) error {
 func (l *load) wait(t testing.TB, more int64) {
 	t.Helper()
 	want := l.calls.Load() + more
-	for deadline := time.Now().Add(90 * time.Second); l.calls.Load() < want; time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); l.calls.Load() < want; time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("only %d of %d calls in 90 s", l.calls.Load(), want)
+			t.Fatalf("only %d of %d calls in %s", l.calls.Load(), want, patience)
 		}
 	}
 }
@@ -332,18 +337,20 @@ func TestReplicaIsReplacedUnderLoad(t *testing.T) {
 	l.wait(t, total/4)
 	b.set(fleet[1].address, fleet[2].address) // the new one is ready, the old one gets nothing more
 	l.wait(t, 20)
-	if err := fleet[0].process.Signal(syscall.SIGTERM); err != nil {
+	if err := fleet[0].terminate(); err != nil {
 		t.Fatal(err)
 	}
 	l.wait(t, total/2)
 	b.set(fleet[2].address)
-	if err := fleet[1].process.Signal(syscall.SIGTERM); err != nil {
+	if err := fleet[1].terminate(); err != nil {
 		t.Fatal(err)
 	}
 	l.wait(t, total/4)
 	l.stop()
+	fleet[0].stop(t)
+	fleet[1].stop(t)
 	if failures := l.failures.Load(); failures != 0 {
-		t.Errorf("%d of %d calls failed, the first with: %s", failures, l.calls.Load(), *l.first.Load())
+		t.Errorf("%d of %d calls failed, the first with: %s", failures, l.calls.Load(), l.first.Load())
 	}
 	// Answers said that their connections end, before any of them did.
 	if again := l.again.Load(); again != 0 {
@@ -380,7 +387,7 @@ func TestReplicaIsKilled(t *testing.T) {
 	l.wait(t, 200)
 	l.stop()
 	if failures := l.failures.Load(); failures > workers {
-		t.Errorf("%d of %d calls failed, and only %d were under way: %s", failures, l.calls.Load(), workers, *l.first.Load())
+		t.Errorf("%d of %d calls failed, and only %d were under way: %s", failures, l.calls.Load(), workers, l.first.Load())
 	}
 	if r := <-sdk; r.code != 0 {
 		t.Errorf("the SDK's retries do not hide it: %s", r.stderr)

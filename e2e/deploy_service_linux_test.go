@@ -14,6 +14,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/google/go-cmp/cmp"
@@ -207,7 +208,7 @@ func TestInsideService(t *testing.T) {
 		go func() { restarted <- m.command("systemctl", "restart", service).Run() }()
 		// Those that the one that ends has taken already are told to try again, or
 		// closed; all others wait for the next one.
-		for done := false; !done; {
+		for done := false; !done; time.Sleep(time.Millisecond) { // ports would run out without a pause
 			dial(t).Close()
 			select {
 			case err := <-restarted:

@@ -16,7 +16,7 @@ import (
 // saying waits until serve has logged something so many times.
 func (p *proxy) saying(t testing.TB, what string, times int) {
 	t.Helper()
-	for deadline := time.Now().Add(60 * time.Second); strings.Count(p.said(), what) < times; time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); strings.Count(p.said(), what) < times; time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("serve has not said %q %d times", what, times)
 		}
@@ -39,7 +39,7 @@ func withRoots(t testing.TB, file string) *x509.CertPool {
 
 // onceClient opens a connection for each request, and keeps none.
 func onceClient(way *url.URL, roots *x509.CertPool) *http.Client {
-	return &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{
+	return &http.Client{Timeout: patience, Transport: &http.Transport{
 		DisableKeepAlives: true, Proxy: http.ProxyURL(way), TLSClientConfig: &tls.Config{RootCAs: roots},
 	}}
 }
@@ -61,7 +61,7 @@ func TestCAIsRotatedUnderLoad(t *testing.T) {
 
 	// Beginning: the bundle has both roots, the old key signs.
 	const overlap = 12 * time.Second
-	switches := time.Now().Add(overlap) // not later
+	switches := time.Now().Truncate(time.Second).Add(overlap) // or later; a CA counts whole seconds
 	fleet[0].command(t, "ca", "rotate", "--overlap", overlap.String())
 	for _, p := range fleet {
 		p.saying(t, "the CA was replaced", 1)
@@ -78,20 +78,21 @@ func TestCAIsRotatedUnderLoad(t *testing.T) {
 	}
 	for time.Now().Before(switches.Add(-3 * time.Second)) {
 		for _, p := range fleet {
-			if err := trusted(p.address, onlyOld); err != nil {
+			if err := trusted(p.address, onlyOld); err != nil && time.Now().Before(switches) {
 				t.Fatalf("before the switch a client with the old bundle fails: %v", err)
 			}
 		}
 	}
 	before.stop()
-	if n := before.failures.Load(); n != 0 {
-		t.Errorf("%d of %d calls with the old bundle failed before the switch, the first with: %s", n, before.calls.Load(), *before.first.Load())
+	// Where the machine has paused, the last calls came after the switch.
+	if first := before.first.Load(); first != nil && first.at.Before(switches) {
+		t.Errorf("of %d calls with the old bundle one failed before the switch: %s", before.calls.Load(), first)
 	}
 
 	// The switch: by the clock, in every replica.
 	var unknown x509.UnknownAuthorityError
 	for _, p := range fleet {
-		for deadline := time.Now().Add(60 * time.Second); !errors.As(trusted(p.address, onlyOld), &unknown); time.Sleep(50 * time.Millisecond) {
+		for deadline := time.Now().Add(patience); !errors.As(trusted(p.address, onlyOld), &unknown); time.Sleep(50 * time.Millisecond) {
 			if time.Now().After(deadline) {
 				t.Fatal("the new key does not sign")
 			}
@@ -107,7 +108,7 @@ func TestCAIsRotatedUnderLoad(t *testing.T) {
 	after.wait(t, 500)
 	after.stop()
 	if n := after.failures.Load(); n != 0 {
-		t.Errorf("%d of %d calls with the new bundle failed, the first with: %s", n, after.calls.Load(), *after.first.Load())
+		t.Errorf("%d of %d calls with the new bundle failed, the first with: %s", n, after.calls.Load(), after.first.Load())
 	}
 	t.Logf("%d calls, %d sent again", before.calls.Load()+after.calls.Load(), before.again.Load()+after.again.Load())
 }
@@ -216,7 +217,7 @@ func TestListenerCertificateIsRenewedUnderLoad(t *testing.T) {
 	l.wait(t, 400)
 	l.stop()
 	if n := l.failures.Load(); n != 0 {
-		t.Errorf("%d of %d calls failed, the first with: %s", n, l.calls.Load(), *l.first.Load())
+		t.Errorf("%d of %d calls failed, the first with: %s", n, l.calls.Load(), l.first.Load())
 	}
 	t.Logf("%d calls, %d sent again", l.calls.Load(), l.again.Load())
 }

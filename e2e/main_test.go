@@ -4,14 +4,22 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"sync"
+	"syscall"
 	"testing"
+	"time"
 )
 
 // program and sdkClient are the binaries under test and the Go SDK client,
 // both built once by TestMain.
 var program, sdkClient string
+
+// patience is how long a test waits for what is bound to happen. It only says when
+// to give up: a machine with much else to do, or one that was stopped for a while,
+// makes no test fail.
+const patience = 2 * time.Minute
 
 // scratch holds what all tests share; it is removed when the run ends.
 var scratch string
@@ -21,6 +29,13 @@ func TestMain(m *testing.M) {
 }
 
 func run(m *testing.M) int {
+	// Where this process was started in the background, it ignores interrupts, and so
+	// would all that it starts.
+	for _, s := range []os.Signal{os.Interrupt, syscall.SIGHUP} {
+		if signal.Ignored(s) {
+			signal.Notify(make(chan os.Signal, 1), s)
+		}
+	}
 	dir, err := os.MkdirTemp("", "countersign-e2e-")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)

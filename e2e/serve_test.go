@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -21,6 +22,7 @@ import (
 
 // A proxy is a running `countersign serve`.
 type proxy struct {
+	program string // "": the one under test
 	address string
 	admin   string
 	config  string
@@ -35,6 +37,7 @@ type proxy struct {
 	clients map[string]aws.Credentials
 
 	recordLost bool // set by a test: serve is to fail at its end, for lines it could not write
+	stopping   bool // the process was told to end; a second signal would have it end at once
 }
 
 // Client credentials that the configuration of every proxy here names.
@@ -56,8 +59,15 @@ func serve(t testing.TB, u *upstream, more string) *proxy {
 
 func serveWith(t testing.TB, u *upstream, more string, env []string) *proxy {
 	t.Helper()
+	return serveBy(t, "", u, more, env)
+}
+
+// serveBy serves by another program than the one under test.
+func serveBy(t testing.TB, program string, u *upstream, more string, env []string) *proxy {
+	t.Helper()
 	dir := t.TempDir()
 	p := &proxy{
+		program: program,
 		config:  filepath.Join(dir, "countersign.yaml"),
 		env:     append(bareEnvironment(dir), keyEnvironment(u)...),
 		audit:   filepath.Join(dir, "audit.jsonl"),
@@ -136,7 +146,7 @@ func (p *proxy) start(t testing.TB, dir string) (err error) {
 	if p.stderr, err = os.Create(filepath.Join(dir, "stderr")); err != nil {
 		return err
 	}
-	command := exec.Command(program, "serve", "--config", p.config)
+	command := exec.Command(cmp.Or(p.program, program), "serve", "--config", p.config)
 	command.Dir = dir
 	command.Env = p.env
 	command.Stdout, command.Stderr = p.stdout, p.stderr
@@ -144,20 +154,23 @@ func (p *proxy) start(t testing.TB, dir string) (err error) {
 	if err := command.Start(); err != nil {
 		return err
 	}
-	p.process = command.Process
+	process := command.Process
+	p.process, p.stopping = process, false
 	ended := make(chan error, 1)
 	go func() { ended <- command.Wait() }()
 	ready := false
 	t.Cleanup(func() {
-		p.process.Signal(syscall.SIGTERM)
+		if process == p.process {
+			p.terminate()
+		}
 		select {
 		case err := <-ended:
 			if ready && (err != nil) != p.recordLost { // else start has said it already
 				t.Errorf("serve ended with %v", err)
 			}
-		case <-time.After(20 * time.Second):
-			p.process.Kill()
-			t.Errorf("serve did not end within 20 s of SIGTERM")
+		case <-time.After(patience):
+			process.Kill()
+			t.Errorf("serve did not end within %s of SIGTERM", patience)
 		}
 		p.stdout.Close()
 		p.stderr.Close()
@@ -165,7 +178,7 @@ func (p *proxy) start(t testing.TB, dir string) (err error) {
 			t.Logf("serve said:\n%s", p.said())
 		}
 	})
-	deadline := time.Now().Add(30 * time.Second)
+	deadline := time.Now().Add(patience)
 	for {
 		response, err := http.Get("http://" + p.admin + "/readyz")
 		if err == nil {
@@ -182,9 +195,20 @@ func (p *proxy) start(t testing.TB, dir string) (err error) {
 		case <-time.After(20 * time.Millisecond):
 		}
 		if time.Now().After(deadline) {
-			return fmt.Errorf("serve is not ready after 30 s: %v\n%s", err, p.said())
+			process.Kill()
+			return fmt.Errorf("serve is not ready after %s: %v\n%s", patience, err, p.said())
 		}
 	}
+}
+
+// terminate tells the process to end, once: a second signal would have it leave
+// requests unanswered.
+func (p *proxy) terminate() error {
+	if p.stopping {
+		return nil
+	}
+	p.stopping = true
+	return p.process.Signal(syscall.SIGTERM)
 }
 
 // said is all that serve wrote, standard output and error.
@@ -231,7 +255,7 @@ func (p *proxy) url() *url.URL { return &url.URL{Scheme: "http", Host: p.address
 // connect opens a tunnel through the proxy and returns it as it is, before TLS.
 func (p *proxy) connect(t testing.TB, authority string) (net.Conn, *http.Response) {
 	t.Helper()
-	conn, err := net.DialTimeout("tcp", p.address, 10*time.Second)
+	conn, err := net.DialTimeout("tcp", p.address, patience)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -215,7 +215,7 @@ func strictMoto(t testing.TB) *upstream {
 // dialOnly is a client whose every connection goes to one address.
 func dialOnly(address string, roots *x509.CertPool) *http.Client {
 	return &http.Client{
-		Timeout: time.Minute,
+		Timeout: patience,
 		Transport: &http.Transport{
 			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 				return new(net.Dialer).DialContext(ctx, "tcp", address)
@@ -245,9 +245,10 @@ func (u *upstream) since(t testing.TB, mark int) (requests []seen) {
 }
 
 // mark returns the present end of the log.
-func (u *upstream) mark(t testing.TB) int {
+func (u *upstream) mark(t testing.TB) (mark int) {
 	t.Helper()
-	return len(u.since(t, 0))
+	u.ask(t, "/mark", &mark)
+	return mark
 }
 
 // secrets returns every secret key and session token that exists there: what a
@@ -352,7 +353,7 @@ func freeAddress() (string, error) {
 func answers(address string, roots *x509.CertPool, ended <-chan error) error {
 	client := dialOnly(address, roots)
 	defer client.CloseIdleConnections()
-	deadline := time.After(30 * time.Second)
+	deadline := time.After(patience)
 	for {
 		response, err := client.Get("https://s3.us-east-1.amazonaws.com/")
 		if err == nil {
@@ -363,7 +364,7 @@ func answers(address string, roots *x509.CertPool, ended <-chan error) error {
 		case err := <-ended:
 			return fmt.Errorf("it ended: %v", err)
 		case <-deadline:
-			return fmt.Errorf("no answer in 30 s: %w", err)
+			return fmt.Errorf("no answer in %s: %w", patience, err)
 		case <-time.After(50 * time.Millisecond):
 		}
 	}

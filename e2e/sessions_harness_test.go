@@ -113,12 +113,17 @@ func (i *oidc) tokenFile(t testing.TB, claims map[string]any) string {
 // pods of the namespace prod have Pods.
 func serveSessions(t testing.TB, u *upstream, issuer *oidc, more string, env ...string) *proxy {
 	t.Helper()
+	return serveSessionsBy(t, "", u, issuer, more, env...)
+}
+
+func serveSessionsBy(t testing.TB, program string, u *upstream, issuer *oidc, more string, env ...string) *proxy {
+	t.Helper()
 	other := keysFor("other")
 	file := filepath.Join(t.TempDir(), "other.key")
 	if err := os.WriteFile(file, []byte(other.SecretAccessKey), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	p := serveWith(t, u, fmt.Sprintf(`roles:
+	p := serveBy(t, program, u, fmt.Sprintf(`roles:
   deploy:
     arn: %q
     duration: 2h
@@ -158,12 +163,12 @@ func (p *proxy) restart(t testing.TB) {
 
 func (p *proxy) stop(t testing.TB) {
 	t.Helper()
-	if err := p.process.Signal(syscall.SIGTERM); err != nil {
+	if err := p.terminate(); err != nil {
 		t.Fatal(err)
 	}
-	for deadline := time.Now().Add(30 * time.Second); !errors.Is(p.process.Signal(syscall.Signal(0)), os.ErrProcessDone); time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); !errors.Is(p.process.Signal(syscall.Signal(0)), os.ErrProcessDone); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatal("serve did not end within 30 s of SIGTERM")
+			t.Fatalf("serve did not end within %s of SIGTERM", patience)
 		}
 	}
 }

@@ -48,11 +48,11 @@ type listening struct {
 	before    []realKey
 }
 
-func listen(t *testing.T, u *upstream, more string) *listening {
+func listen(t *testing.T, program string, u *upstream, more string) *listening {
 	t.Helper()
 	l := &listening{dir: t.TempDir(), before: u.realKeys(t)}
 	issuer := startOIDC(t)
-	l.p = serveSessions(t, u, issuer, "log: {level: debug}\n"+more)
+	l.p = serveSessionsBy(t, program, u, issuer, "log: {level: debug}\n"+more)
 	l.proxied, l.admin = eavesdrop(t, l.p), eavesdropPlain(t, l.p.admin)
 	l.w = l.proxied.overheard(t, l.p.client("ci")).at(l.dir)
 	l.tokenFile = issuer.tokenFile(t, nil)
@@ -122,7 +122,7 @@ func TestNoRealSessionLeaks(t *testing.T) {
 	u := strictMoto(t)
 
 	t.Run("all clients", func(t *testing.T) {
-		l := listen(t, u, "")
+		l := listen(t, "", u, "")
 		source, err := os.ReadFile(script(t, "renewal.mjs"))
 		if err != nil {
 			t.Fatal(err)
@@ -182,7 +182,7 @@ func TestNoRealSessionLeaks(t *testing.T) {
 
 	// The same search finds them where they do get out.
 	t.Run("a call that the configuration lets through", func(t *testing.T) {
-		l := listen(t, u, "credential_calls: [\"iam:CreateAccessKey\"]\n")
+		l := listen(t, "", u, "credential_calls: [\"iam:CreateAccessKey\"]\n")
 		if r := l.run(t, l.w, "aws", "iam", "create-user", "--user-name", "leaky"); r.code != 0 {
 			t.Fatalf("%+v", r)
 		}
@@ -201,10 +201,7 @@ func TestNoRealSessionLeaks(t *testing.T) {
 	})
 
 	t.Run("without virtual sessions", func(t *testing.T) {
-		before := program
-		program = withoutVirtualSessions(t)
-		defer func() { program = before }()
-		l := listen(t, u, "credential_calls: [\"sts:AssumeRole\", \"sts:GetSessionToken\"]\n")
+		l := listen(t, withoutVirtualSessions(t), u, "credential_calls: [\"sts:AssumeRole\", \"sts:GetSessionToken\"]\n")
 		for _, argv := range [][]string{
 			{"aws", "sts", "assume-role", "--role-arn", deployARN, "--role-session-name", "leaked"},
 			{"aws", "sts", "get-session-token"},

@@ -14,7 +14,7 @@ standard input does.
     strictmoto.py --cert server.pem --key server.key
 
 Requests whose Host is "strict.invalid" are for the test and not for AWS:
-GET /log?since=N, GET /secrets, GET /keys.
+GET /log?since=N, GET /mark, GET /secrets, GET /keys.
 """
 import argparse
 import base64
@@ -609,6 +609,8 @@ class Strict:
         if path == "/log":
             with self.lock:
                 answer = self.log[int(query.get("since", 0)):]
+        elif path == "/mark":
+            answer = len(self.log)
         elif path == "/secrets":
             answer = sorted({
                 text
