@@ -40,12 +40,11 @@ type auditLine struct {
 	Error         string   `json:"error"`
 }
 
+// readAudit reads the lines that a record holds now. Of a proxy that runs, those of
+// the last requests may still be missing: see waitForAudit.
 func readAudit(t testing.TB, file string) (lines []auditLine) {
 	t.Helper()
-	text, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
+	text := readRecord(t, file)
 	scanner := bufio.NewScanner(bytes.NewReader(text))
 	scanner.Buffer(nil, 1<<20)
 	for scanner.Scan() {
@@ -60,17 +59,49 @@ func readAudit(t testing.TB, file string) (lines []auditLine) {
 	return lines
 }
 
+// readRecord reads a file of whole lines. While one is being written, a part of it
+// can be there alone.
+func readRecord(t testing.TB, file string) []byte {
+	t.Helper()
+	for deadline := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(text) == 0 || bytes.HasSuffix(text, []byte("\n")) || time.Now().After(deadline) {
+			return text
+		}
+	}
+}
+
+// auditUntil reads a record until its lines are enough, and returns them as they are
+// when patience ends.
+func auditUntil(t testing.TB, file string, enough func([]auditLine) bool) []auditLine {
+	t.Helper()
+	for deadline := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
+		if lines := readAudit(t, file); enough(lines) || time.Now().After(deadline) {
+			return lines
+		}
+	}
+}
+
 // waitForAudit waits for a number of lines: that of a request is written when it
 // has ended, which can be after its client has left.
 func waitForAudit(t testing.TB, file string, want int) []auditLine {
 	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
-		lines := readAudit(t, file)
-		if len(lines) >= want || time.Now().After(deadline) {
-			if len(lines) != want {
-				t.Fatalf("%d audit lines, want %d: %+v", len(lines), want, lines)
-			}
-			return lines
+	lines := auditUntil(t, file, func(lines []auditLine) bool { return len(lines) >= want })
+	if len(lines) != want {
+		t.Fatalf("%d audit lines, want %d: %+v", len(lines), want, lines)
+	}
+	return lines
+}
+
+// count is the number of lines that are as they should be.
+func count(lines []auditLine, is func(auditLine) bool) (n int) {
+	for _, line := range lines {
+		if is(line) {
+			n++
 		}
 	}
+	return n
 }

@@ -64,7 +64,7 @@ func TestPlainHTTPIsRefused(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer conn.Close()
-		conn.SetDeadline(time.Now().Add(time.Minute))
+		conn.SetDeadline(time.Now().Add(patience))
 		if _, err := io.WriteString(conn, request); err != nil {
 			t.Fatal(err)
 		}

@@ -123,7 +123,7 @@ func TestConsoleCommand(t *testing.T) {
 			// The record has each sign-in, and each refusal but that of a role, which the
 			// command makes before anybody is asked.
 			counts := map[string]int{}
-			for _, l := range consoleLines(t, w.audit) {
+			for _, l := range consoleLines(t, w.audit, 11) {
 				counts[l.Operation+" "+l.Decision+" "+l.Reason]++
 			}
 			if diff := cmp.Diff(map[string]int{"SignIn allow signed in": 4, "SignIn deny destination": 7}, counts); diff != "" {
@@ -168,7 +168,7 @@ func TestConsoleOpensTheBrowser(t *testing.T) {
 	}
 	read := func(name string) string {
 		t.Helper()
-		for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		for deadline := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
 			text, err := os.ReadFile(filepath.Join(dir, name))
 			if err == nil {
 				return string(text)
@@ -237,7 +237,7 @@ func TestConsoleRolePicker(t *testing.T) {
 		select {
 		case <-shown:
 		case <-copied:
-		case <-time.After(time.Minute):
+		case <-time.After(patience):
 			t.Fatal("nothing was asked")
 		}
 		if _, err := io.WriteString(terminal, test.keys); err != nil {
@@ -384,7 +384,7 @@ upstream:
 		t.Errorf("another's role: %+v", r)
 	}
 	var got []string
-	for _, l := range consoleLines(t, p.audit) {
+	for _, l := range consoleLines(t, p.audit, 5) {
 		got = append(got, strings.Join([]string{l.Identity, l.Role, l.RoleARN, l.Decision, l.Reason}, " "))
 	}
 	slices.Sort(got)
@@ -463,7 +463,7 @@ func TestConsoleLogout(t *testing.T) {
 	if r.code != 0 || !strings.Contains(r.stderr, "AWS console sessions live until they expire") {
 		t.Errorf("logout said %+v", r)
 	}
-	for deadline := time.Now().Add(20 * time.Second); works(own); {
+	for deadline := time.Now().Add(patience); works(own); {
 		if time.Now().After(deadline) {
 			t.Fatal("client credentials work after logout")
 		}
@@ -541,7 +541,7 @@ func TestConsoleLinkOfServe(t *testing.T) {
 		}
 	case <-done:
 		t.Error("serve ended without printing a link")
-	case <-time.After(time.Minute):
+	case <-time.After(patience):
 		t.Error("no link was printed")
 	}
 	if err := command.Process.Signal(os.Interrupt); err != nil {

@@ -67,15 +67,13 @@ func asked(s *sandbox.Server, operation string) (forms []url.Values) {
 	return forms
 }
 
-// consoleLines are the lines of the record that the console wrote.
-func consoleLines(t testing.TB, file string) (lines []auditLine) {
+// consoleLines are the lines of the record that the console wrote, once there are as
+// many as wanted.
+func consoleLines(t testing.TB, file string, want int) (lines []auditLine) {
 	t.Helper()
-	for _, l := range readAudit(t, file) {
-		if l.Service == "console" {
-			lines = append(lines, l)
-		}
-	}
-	return lines
+	console := func(l auditLine) bool { return l.Service == "console" }
+	all := auditUntil(t, file, func(lines []auditLine) bool { return count(lines, console) >= want })
+	return slices.DeleteFunc(all, func(l auditLine) bool { return !console(l) })
 }
 
 // person runs countersign as a person at a terminal would.

@@ -198,7 +198,7 @@ func TestConsoleThroughDex(t *testing.T) {
 		t.Errorf("a replayed answer: %d", status)
 	}
 	var got []string
-	for _, l := range consoleLines(t, p.audit) {
+	for _, l := range consoleLines(t, p.audit, 2) {
 		got = append(got, strings.TrimSpace(strings.Join([]string{l.Identity, l.Operation, l.Decision, l.Reason}, " ")))
 	}
 	if diff := cmp.Diff([]string{"kilgore@kilgore.trout Login allow openid connect", "Login deny no login"}, got); diff != "" {
@@ -267,13 +267,14 @@ func TestConsoleOpenIDConnect(t *testing.T) {
 	if forms := asked(signin, "GetSigninToken"); len(forms) != 1 {
 		t.Errorf("%d sign-ins at AWS", len(forms))
 	}
-	for _, l := range consoleLines(t, p.audit) {
+	lines := consoleLines(t, p.audit, 3)
+	for _, l := range lines {
 		if l.Operation == "SignIn" && (l.Identity != "carol@example.com" || l.SessionName != "carol@example.com") {
 			t.Errorf("recorded %+v", l)
 		}
 	}
 	var reasons []string
-	for _, l := range consoleLines(t, p.audit) {
+	for _, l := range lines {
 		reasons = append(reasons, l.Operation+" "+l.Decision+" "+l.Reason)
 	}
 	if got := strings.Join(reasons, ", "); got != "Login deny not let in, Login allow openid connect, SignIn allow signed in" {

@@ -166,7 +166,7 @@ func TestConsolePage(t *testing.T) {
 	}
 	c.Shot("console-page")
 	write(",\n" + statement)
-	for deadline := time.Now().Add(30 * time.Second); terminal.run(t, dir, nil, "aws", "s3api", "get-bucket-location", "--bucket", "countersign-console").code != 0; {
+	for deadline := time.Now().Add(patience); terminal.run(t, dir, nil, "aws", "s3api", "get-bucket-location", "--bucket", "countersign-console").code != 0; {
 		if time.Now().After(deadline) {
 			t.Fatal("the statement of the page does not allow the call")
 		}
@@ -214,7 +214,7 @@ func TestConsolePage(t *testing.T) {
 	}
 	signedIn := func(n int) url.Values {
 		t.Helper()
-		for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		for deadline := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
 			if forms := asked(signin, "Login"); len(forms) >= n {
 				return forms[n-1]
 			} else if time.Now().After(deadline) {
@@ -314,7 +314,7 @@ func TestConsolePage(t *testing.T) {
 	c.Shot("console-menu")
 	c.Press(kb.Enter)
 	c.Until(`document.body.innerText.includes("Consoles that are open at AWS stay signed in until their sessions expire")`)
-	for deadline := time.Now().Add(10 * time.Second); ; {
+	for deadline := time.Now().Add(patience); ; {
 		if r := terminal.run(t, dir, nil, "aws", "s3api", "list-buckets"); r.code != 0 && strings.Contains(r.stderr, "InvalidAccessKeyId") {
 			break
 		} else if time.Now().After(deadline) {
@@ -331,7 +331,7 @@ func TestConsolePage(t *testing.T) {
 
 	// The record says who, as what, where to and until when, and nothing secret.
 	var got []auditLine
-	for _, l := range consoleLines(t, p.audit) {
+	for _, l := range consoleLines(t, p.audit, 9) {
 		if strings.HasPrefix(l.Error, "until 20") {
 			l.Error = "until"
 		}

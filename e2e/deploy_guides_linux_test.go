@@ -15,7 +15,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 )
 
 // What needs a running systemd is run by TestService.
@@ -130,7 +129,7 @@ func runGuide(t *testing.T, u *upstream, name, script string) {
 		env = append(env, "COUNTERSIGN_UPSTREAM_PROXY=none",
 			fmt.Sprintf(`COUNTERSIGN_UPSTREAM_OVERRIDE=[{hosts: ["*.amazonaws.com"], address: "%s", ca_file: "%s"}]`, u.address, thePKI(t).rootFile))
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*patience)
 	defer cancel()
 	command := exec.CommandContext(ctx, "sh", "-x", "-c", script)
 	command.Dir, command.Env = dir, env

@@ -238,7 +238,7 @@ spec:
 	ended := make(chan error, 1)
 	go func() { ended <- serve.Wait() }()
 	probe := fmt.Sprintf("http://%s%s", net.JoinHostPort("127.0.0.1", fmt.Sprint(sidecar.StartupProbe.HTTPGet.Port)), sidecar.StartupProbe.HTTPGet.Path)
-	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
 		if response, err := http.Get(probe); err == nil {
 			response.Body.Close()
 			if response.StatusCode == http.StatusOK {
@@ -311,7 +311,7 @@ spec:
 		if err != nil {
 			t.Errorf("the sidecar ended with %v\n%s", err, said.String())
 		}
-	case <-time.After(20 * time.Second):
+	case <-time.After(patience):
 		t.Errorf("the sidecar does not end\n%s", said.String())
 		serve.Process.Kill()
 		<-ended

@@ -390,7 +390,7 @@ func TestDashboardShowsData(t *testing.T) {
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		dialed := &http.Client{Transport: &http.Transport{Proxy: http.ProxyURL(p.url())}, Timeout: 5 * time.Second}
+		dialed := &http.Client{Transport: &http.Transport{Proxy: http.ProxyURL(p.url())}, Timeout: patience}
 		for n := 0; !done.Load(); n++ {
 			p.traffic(t, n)
 			if response, err := dialed.Get("https://not-aws.example/"); err == nil { // refused with CONNECT
@@ -423,7 +423,7 @@ func TestDashboardShowsData(t *testing.T) {
 	if len(waiting) < 40 {
 		t.Fatalf("only %d queries were found", len(waiting))
 	}
-	for deadline := time.Now().Add(90 * time.Second); len(waiting) > 0 && time.Now().Before(deadline); time.Sleep(500 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); len(waiting) > 0 && time.Now().Before(deadline); time.Sleep(500 * time.Millisecond) {
 		for name, query := range waiting {
 			numbers, err := prometheus.ask(query)
 			if err != nil {
@@ -451,7 +451,7 @@ func TestDashboardShowsData(t *testing.T) {
 // traffic makes calls that are allowed, denied, and signed with a wrong key, and
 // one that makes the proxy call STS.
 func (p *proxy) traffic(t testing.TB, n int) {
-	client := &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{
+	client := &http.Client{Timeout: patience, Transport: &http.Transport{
 		Proxy: http.ProxyURL(p.url()), TLSClientConfig: &tls.Config{RootCAs: p.roots},
 	}}
 	defer client.CloseIdleConnections()
@@ -549,7 +549,7 @@ scrape_configs:
 		}
 	})
 	s := &prometheusServer{address}
-	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(100 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); ; time.Sleep(100 * time.Millisecond) {
 		response, err := http.Get("http://" + address + "/-/ready")
 		if err == nil {
 			response.Body.Close()
@@ -558,7 +558,7 @@ scrape_configs:
 			}
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("prometheus is not ready after 30 s: %v", err)
+			t.Fatalf("prometheus is not ready after %s: %v", patience, err)
 		}
 	}
 }

@@ -92,7 +92,7 @@ func TestSocketActivation(t *testing.T) {
 	go func() { ended <- command.Wait() }()
 	defer func() { command.Process.Signal(os.Interrupt); <-ended }()
 	answered := false
-	for deadline := time.Now().Add(20 * time.Second); !answered && time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); !answered && time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
 		if response, err := http.Get("http://" + metrics + "/readyz"); err == nil {
 			response.Body.Close()
 			answered = response.StatusCode == http.StatusOK
@@ -134,7 +134,7 @@ func TestSocketActivationIsNotWider(t *testing.T) {
 	ended := make(chan error, 1)
 	go func() { ended <- command.Wait() }()
 	var first net.Conn
-	for deadline := time.Now().Add(20 * time.Second); first == nil && time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); first == nil && time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
 		first, _ = net.Dial("tcp", address) // which starts it
 	}
 	if first != nil {
@@ -145,7 +145,7 @@ func TestSocketActivationIsNotWider(t *testing.T) {
 		if want := fmt.Sprintf("listen is 127.0.0.1:8800, and systemd's socket is open at 0.0.0.0:%s for others too", port); err == nil || !strings.Contains(said.String(), want) {
 			t.Errorf("%v: want %q in\n%s", err, want, said.String())
 		}
-	case <-time.After(20 * time.Second):
+	case <-time.After(patience):
 		command.Process.Kill()
 		<-ended
 		t.Errorf("it serves\n%s", said.String())

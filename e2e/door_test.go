@@ -108,11 +108,7 @@ type line struct {
 
 func (p *proxy) lines(t testing.TB) (lines []line) {
 	t.Helper()
-	text, err := os.ReadFile(p.audit)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for row := range strings.Lines(string(text)) {
+	for row := range strings.Lines(string(readRecord(t, p.audit))) {
 		var l line
 		if err := json.Unmarshal([]byte(row), &l); err != nil {
 			t.Fatalf("%v: %s", err, row)
@@ -120,6 +116,16 @@ func (p *proxy) lines(t testing.TB) (lines []line) {
 		lines = append(lines, l)
 	}
 	return lines
+}
+
+// linesUntil reads them until they are enough, or patience ends.
+func (p *proxy) linesUntil(t testing.TB, enough func([]line) bool) []line {
+	t.Helper()
+	for deadline := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
+		if lines := p.lines(t); enough(lines) || time.Now().After(deadline) {
+			return lines
+		}
+	}
 }
 
 // metric is the value of a series; 0 where there is none.
@@ -141,7 +147,7 @@ func (p *proxy) ask(t testing.TB, head string) string {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	c.SetDeadline(time.Now().Add(30 * time.Second))
+	c.SetDeadline(time.Now().Add(patience))
 	io.WriteString(c, head+"\r\n\r\n")
 	r, err := http.ReadResponse(bufio.NewReader(c), nil)
 	if err != nil {
@@ -207,7 +213,15 @@ func TestProxyAuthentication(t *testing.T) {
 		})
 	}
 	requests, refused := 0, 0
-	for _, l := range plain.lines(t) {
+	// Of each client: a call, and one CONNECT at least that was refused.
+	ended := func(lines []line) bool {
+		decisions := map[string]int{}
+		for _, l := range lines {
+			decisions[l.Decision]++
+		}
+		return decisions["allow"] >= len(clients) && decisions["deny"] >= len(clients)
+	}
+	for _, l := range plain.linesUntil(t, ended) {
 		switch {
 		case l.Decision == "allow" && l.Identity == "ci":
 			requests++
@@ -297,10 +311,11 @@ func TestProxyAuthenticationOfTunnels(t *testing.T) {
 			t.Errorf("%s: %s failures became %s", c.name, before, after)
 		}
 	}
-	lines := p.lines(t)
-	last := lines[len(lines)-1]
-	if last.Identity != "ci" || last.AccessKeyID != ci.AccessKeyID || last.Reason != "foreign host" || last.Status != 403 {
-		t.Errorf("a refused CONNECT is recorded as %+v", last)
+	isForeign := func(l line) bool { return l.Reason == "foreign host" }
+	lines := p.linesUntil(t, func(lines []line) bool { return slices.ContainsFunc(lines, isForeign) })
+	at := slices.IndexFunc(lines, isForeign)
+	if at < 0 || lines[at].Identity != "ci" || lines[at].AccessKeyID != ci.AccessKeyID || lines[at].Status != 403 {
+		t.Errorf("a refused CONNECT is recorded wrongly: %+v", lines)
 	}
 
 	// A tunnel names who opened it, when it ends.
@@ -309,7 +324,7 @@ func TestProxyAuthenticationOfTunnels(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		client := &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{
+		client := &http.Client{Timeout: patience, Transport: &http.Transport{
 			DisableKeepAlives: true, Proxy: http.ProxyURL(way), TLSClientConfig: &tls.Config{RootCAs: thePKI(t).roots, ServerName: "strict.invalid"},
 		}}
 		response, err := client.Get("https://www.example.com/")
@@ -333,10 +348,11 @@ func TestProxyAuthenticationOfTunnels(t *testing.T) {
 	for name, door := range map[string]aws.Credentials{"another identity": other, "wrong keys": {AccessKeyID: ci.AccessKeyID, SecretAccessKey: "not the secret"}} {
 		w := p.client("ci")
 		w.env = append(w.env, "HTTPS_PROXY="+withKeysIn(p.url(), door))
+		before := len(p.lines(t))
 		if out := w.must(t, t.TempDir(), nil, sdkClient, "caller"); !strings.Contains(out, "assumed-role/Deploy/ci") {
 			t.Errorf("%s at the door: %s", name, out)
 		}
-		lines := p.lines(t)
+		lines := p.linesUntil(t, func(lines []line) bool { return len(lines) > before })
 		if l := lines[len(lines)-1]; l.Identity != "ci" || l.AccessKeyID != ci.AccessKeyID {
 			t.Errorf("%s at the door: the call is recorded as that of %+v", name, l)
 		}

@@ -52,7 +52,7 @@ func TestImage(t *testing.T) {
 	})
 	t.Run("runs the demonstration without a network", func(t *testing.T) {
 		c := i.container(t, runc, true, nil, nil, "demo")
-		if err := c.wait(t, time.Minute); err != nil || !strings.Contains(c.said(), "AWS has seen 4 calls of the role") {
+		if err := c.wait(t); err != nil || !strings.Contains(c.said(), "AWS has seen 4 calls of the role") {
 			t.Errorf("demo: %v\n%s", err, c.said())
 		}
 	})
@@ -505,13 +505,13 @@ func (c *running) said() string {
 	return string(text)
 }
 
-func (c *running) wait(t *testing.T, limit time.Duration) error {
+func (c *running) wait(t *testing.T) error {
 	t.Helper()
 	select {
 	case err := <-c.ended:
 		return err
-	case <-time.After(limit):
-		t.Fatalf("the container has not ended within %s", limit)
+	case <-time.After(patience):
+		t.Fatalf("the container has not ended within %s", patience)
 		return nil
 	}
 }
@@ -562,13 +562,13 @@ identities: {ci: {roles: [deploy], credentials: [{access_key_id: %s, secret_acce
 	}, i.config.Config.Cmd...)
 
 	health := i.config.Config.Healthcheck.Test[1:]
-	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); ; time.Sleep(50 * time.Millisecond) {
 		_, said, err := c.exec(health...)
 		if err == nil {
 			break
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("not healthy after 30 s: %v\n%s", err, said)
+			t.Fatalf("not healthy after %s: %v\n%s", patience, err, said)
 		}
 	}
 
@@ -642,7 +642,7 @@ identities: {ci: {roles: [deploy], credentials: [{access_key_id: %s, secret_acce
 		if err := v4.NewSigner().SignHTTP(t.Context(), clientKeys["ci"], request, digest(content), "s3", region, time.Now()); err != nil {
 			t.Fatal(err)
 		}
-		client := &http.Client{Timeout: time.Minute, Transport: &http.Transport{
+		client := &http.Client{Timeout: patience, Transport: &http.Transport{
 			Proxy: http.ProxyURL(p.url()), TLSClientConfig: &tls.Config{RootCAs: p.roots}, DisableKeepAlives: true,
 		}}
 		done := make(chan error, 1)
@@ -682,7 +682,7 @@ identities: {ci: {roles: [deploy], credentials: [{access_key_id: %s, secret_acce
 		if err := <-done; err != nil {
 			t.Errorf("the upload: %v", err)
 		}
-		if err := c.wait(t, 20*time.Second); err != nil {
+		if err := c.wait(t); err != nil {
 			t.Errorf("serve ended with %v", err)
 		}
 	})

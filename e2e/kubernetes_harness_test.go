@@ -118,7 +118,7 @@ func startCluster(t testing.TB, apiserver, etcd string) (*cluster, error) {
 	if err != nil {
 		return nil, err
 	}
-	c.client = &http.Client{Timeout: time.Minute, Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}}}
+	c.client = &http.Client{Timeout: patience, Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}}}
 	t.Cleanup(c.client.CloseIdleConnections)
 	for deadline := time.Now().Add(3 * time.Minute); ; time.Sleep(100 * time.Millisecond) {
 		if status, _, _ := c.try(http.MethodGet, "/readyz", "", nil); status == http.StatusOK {

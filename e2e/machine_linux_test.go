@@ -116,7 +116,7 @@ func bootMachine(t *testing.T, visible ...string) *machine {
 	ended := make(chan error, 1)
 	go func() { ended <- command.Wait() }()
 	t.Cleanup(func() { command.Process.Kill(); <-ended })
-	for deadline := time.Now().Add(time.Minute); ; {
+	for deadline := time.Now().Add(patience); ; {
 		// Degraded is good enough: of this machine's own units some may not like it.
 		state, _ := m.command("systemctl", "is-system-running", "--wait").Output()
 		if s := strings.TrimSpace(string(state)); s == "running" || s == "degraded" {
@@ -129,7 +129,7 @@ func bootMachine(t *testing.T, visible ...string) *machine {
 		case <-time.After(50 * time.Millisecond):
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("systemd is %q after a minute", state)
+			t.Fatalf("systemd is %q after %s", state, patience)
 		}
 	}
 }

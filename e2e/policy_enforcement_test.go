@@ -16,7 +16,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 )
@@ -48,7 +47,7 @@ func sdk(t *testing.T, w way, calls []sdkCall) map[string]sdkOutcome {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*patience)
 	defer cancel()
 	command := exec.CommandContext(ctx, python(t), script(t, "calls.py"))
 	command.Env, command.Dir = w.env, t.TempDir()

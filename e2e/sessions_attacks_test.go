@@ -63,6 +63,8 @@ func TestAttacksOnSessions(t *testing.T) {
 	narrowed := assume(t, client, ci, sts.AssumeRoleInput{RoleArn: aws.String(deployARN), Policy: aws.String(`{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"s3:GetObject","Resource":"*"}]}`)})
 	theirs := assume(t, foreign.httpClient(t), ci, sts.AssumeRoleInput{RoleArn: aws.String(deployARN)})
 
+	waitForAudit(t, p.audit, 4) // of the sessions that p made
+
 	with := func(keys aws.Credentials, token string) aws.Credentials { keys.SessionToken = token; return keys }
 	identityCall := stsForm("Action=GetCallerIdentity&Version=2011-06-15")
 	unsigned := func(form string) func() call { return func() call { return stsForm(form) } }

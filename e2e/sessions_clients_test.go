@@ -123,6 +123,7 @@ func TestClientsAssumeRoles(t *testing.T) {
 	})
 
 	t.Run("boto3, sessions of a user", func(t *testing.T) {
+		before := len(readAudit(t, p.audit))
 		mark := u.mark(t)
 		got := sessionsOf(t, p.client("source"), "user")
 		if s := got["federated"]; s.User != "arn:aws:sts::"+account+":federated-user/bob" || !strings.HasPrefix(s.Key, "CSIG") {
@@ -135,6 +136,7 @@ func TestClientsAssumeRoles(t *testing.T) {
 		if arns := signers(t, u.since(t, mark), "s3."); !slices.Equal(arns, want) {
 			t.Errorf("S3 was called by %v, want %v", arns, want)
 		}
+		waitForAudit(t, p.audit, before+6)
 	})
 
 	t.Run("boto3, web identity", func(t *testing.T) {

@@ -3,6 +3,7 @@ package e2e
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -74,62 +75,42 @@ func TestSDKsRenewTheirCredentials(t *testing.T) {
 	if err := os.Symlink(modules, filepath.Join(dir, "node_modules")); err != nil {
 		t.Fatal(err)
 	}
-	tokenFile := issuer.tokenFile(t, nil)
+	type run struct {
+		name   string
+		hasten bool
+		agent  *agent
+	}
+	runs := map[string]run{} // by the identity that its token names
 	for name, argv := range map[string][]string{
 		"Go":         {sdkClient},
 		"boto3":      {interpreter, script(t, "renewal.py")},
 		"JavaScript": {node, file},
 	} {
 		for _, hasten := range []bool{false, true} {
+			identity := fmt.Sprintf("system:serviceaccount:prod:%s-%v", name, hasten)
 			a := startAgent(t, p, hasten)
-			before := len(readAudit(t, p.audit))
+			runs[identity] = run{name, hasten, a}
 			w := p.client("ci").withoutKeys()
-			w.env = append(w.env, "AWS_CONTAINER_CREDENTIALS_FULL_URI="+a.url, "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE="+tokenFile)
+			w.env = append(w.env, "AWS_CONTAINER_CREDENTIALS_FULL_URI="+a.url,
+				"AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE="+issuer.tokenFile(t, map[string]any{"sub": identity}))
 			w.must(t, dir, nil, argv...)
-			var fetches, keys []string
-			for _, line := range readAudit(t, p.audit)[before:] {
-				switch {
-				case line.Decision != "allow" || line.Identity != "system:serviceaccount:prod:web" || line.Role != "pods":
-					t.Errorf("%s: audit line %+v", name, line)
-				case line.Operation == "GetCredentials":
-					fetches = append(fetches, line.AccessKeyID)
-				case !slices.Contains(keys, line.AccessKeyID):
-					keys = append(keys, line.AccessKeyID)
-				}
-			}
-			if int64(len(fetches)) != a.fetched.Load() || len(keys) == 0 {
-				t.Errorf("%s: %d audit lines for %d fetches", name, len(fetches), a.fetched.Load())
-			}
-			for _, key := range keys {
-				if !slices.Contains(fetches, key) {
-					t.Errorf("%s signed with %s, which it did not fetch", name, key)
-				}
-			}
-			if renewed := len(keys) > 1; renewed != hasten {
-				t.Errorf("%s: told that they end soon: %v; credentials used: %q", name, hasten, keys)
-			}
 		}
 	}
 
 	// What the endpoint refuses, an SDK says to its user.
+	refusals := map[string]map[string]any{
+		"another namespace": {"kubernetes.io": map[string]any{"namespace": "dev"}},
+		"another audience":  {"aud": "sts.amazonaws.com"},
+		"another issuer":    {"iss": "https://127.0.0.1:1"},
+		"expired":           {"exp": time.Now().Add(-time.Hour).Unix()},
+	}
 	t.Run("refused", func(t *testing.T) {
 		w := p.client("ci").withoutKeys()
-		for name, claims := range map[string]map[string]any{
-			"another namespace": {"kubernetes.io": map[string]any{"namespace": "dev"}},
-			"another audience":  {"aud": "sts.amazonaws.com"},
-			"another issuer":    {"iss": "https://127.0.0.1:1"},
-			"expired":           {"exp": time.Now().Add(-time.Hour).Unix()},
-		} {
-			before := len(readAudit(t, p.audit))
+		for name, claims := range refusals {
 			got := w.run(t, dir, []string{"AWS_CONTAINER_CREDENTIALS_FULL_URI=http://" + p.admin + "/credentials",
 				"AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE=" + issuer.tokenFile(t, claims)}, sdkClient)
 			if got.code == 0 || !strings.Contains(got.stderr, "failed to refresh cached credentials") {
 				t.Errorf("%s: %+v", name, got)
-			}
-			for _, line := range readAudit(t, p.audit)[before:] {
-				if line.Decision != "deny" || line.Operation != "GetCredentials" || line.Status < 400 || line.Error == "" {
-					t.Errorf("%s: audit line %+v", name, line)
-				}
 			}
 		}
 	})
@@ -143,4 +124,43 @@ func TestSDKsRenewTheirCredentials(t *testing.T) {
 			t.Errorf("%s", said)
 		}
 	})
+
+	// The record, whole: that of a request is written when it has ended, which can be
+	// after its client has left.
+	p.stop(t)
+	fetches, keys, refused := map[string][]string{}, map[string][]string{}, 0
+	for _, line := range readAudit(t, p.audit) {
+		_, known := runs[line.Identity]
+		switch {
+		case line.Identity == "local" && line.Decision == "allow":
+		case !known:
+			refused++
+			if line.Decision != "deny" || line.Operation != "GetCredentials" || line.Status < 400 || line.Error == "" {
+				t.Errorf("audit line of what is refused: %+v", line)
+			}
+		case line.Decision != "allow" || line.Role != "pods":
+			t.Errorf("audit line %+v", line)
+		case line.Operation == "GetCredentials":
+			fetches[line.Identity] = append(fetches[line.Identity], line.AccessKeyID)
+		case !slices.Contains(keys[line.Identity], line.AccessKeyID):
+			keys[line.Identity] = append(keys[line.Identity], line.AccessKeyID)
+		}
+	}
+	if refused < len(refusals) {
+		t.Errorf("%d audit lines of %d clients that were refused", refused, len(refusals))
+	}
+	for identity, run := range runs {
+		fetches, keys := fetches[identity], keys[identity]
+		if int64(len(fetches)) != run.agent.fetched.Load() || len(keys) == 0 {
+			t.Errorf("%s: %d audit lines for %d fetches", run.name, len(fetches), run.agent.fetched.Load())
+		}
+		for _, key := range keys {
+			if !slices.Contains(fetches, key) {
+				t.Errorf("%s signed with %s, which it did not fetch", run.name, key)
+			}
+		}
+		if renewed := len(keys) > 1; renewed != run.hasten {
+			t.Errorf("%s: told that they end soon: %v; credentials used: %q", run.name, run.hasten, keys)
+		}
+	}
 }

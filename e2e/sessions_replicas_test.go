@@ -77,7 +77,7 @@ func (p *proxy) command(t testing.TB, argv ...string) string {
 func eventually(t testing.TB, want string, ask func() string) {
 	t.Helper()
 	var got string
-	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
 		if got = ask(); got == want {
 			return
 		}

@@ -328,7 +328,7 @@ func TestAlteredChunks(t *testing.T) {
 				if response.StatusCode < 400 || response.StatusCode >= 500 || !strings.Contains(text, "<Error><Code>") {
 					t.Errorf("%s %s", response.Status, text)
 				}
-				line := settledAudit(t, p.audit, n)[n-1]
+				line := waitForAudit(t, p.audit, n)[n-1]
 				if line.Decision != "deny" || alter.reason != "" && line.Reason != alter.reason || !strings.Contains(line.Error, alter.says) || line.Signature != "header-chunked-trailer" {
 					t.Errorf("audit line %+v, want reason %q", line, alter.reason)
 				}

@@ -152,8 +152,8 @@ func TestEventStreamsBothWays(t *testing.T) {
 				t.Fatalf("got %T", event)
 			}
 			return string(chunk.Value.Bytes)
-		case <-time.After(30 * time.Second):
-			t.Fatal("no event in 30 s")
+		case <-time.After(patience):
+			t.Fatalf("no event in %s", patience)
 		}
 		return ""
 	}
@@ -190,7 +190,7 @@ func TestEventStreamsBothWays(t *testing.T) {
 	if head.Proto != "HTTP/2.0" || head.Host != "bedrock-runtime.us-east-1.amazonaws.com" || head.Target != "/model/amazon.nova-sonic-v1%3A0/invoke-with-bidirectional-stream" {
 		t.Errorf("arrived as %s %s%s", head.Proto, head.Host, head.Target)
 	}
-	line := settledAudit(t, p.audit, 1)[0]
+	line := waitForAudit(t, p.audit, 1)[0]
 	if line.Signature != "header-events" || line.Operation != "InvokeModelWithBidirectionalStream" || line.Decision != "allow" || line.Error != "" || line.RequestBytes < 700<<10 || line.ResponseBytes < 700<<10 {
 		t.Errorf("audit line %+v", line)
 	}
@@ -363,7 +363,7 @@ func TestEventStreamsFrameByFrame(t *testing.T) {
 				headers = append(headers, [2]string{name, values[0]})
 			}
 			sameMeaning(t, "POST", "/stream-transcription", headers, e.heads[0], "user-agent", "accept-encoding")
-			line := settledAudit(t, p.audit, 1)[0]
+			line := waitForAudit(t, p.audit, 1)[0]
 			if line.Signature != "header-events" || line.Operation != "StartStreamTranscription" || (tt.reason != "") != (line.Decision == "deny") ||
 				tt.reason != "" && line.Reason != tt.reason || !strings.Contains(line.Error, tt.says) {
 				t.Errorf("audit line %+v, want reason %q", line, tt.reason)

@@ -291,7 +291,7 @@ func TestDirectoryBucketGoSDK(t *testing.T) {
 	}
 	e.noSecretSeen(t, p, haystack{"what the client received", received.seen.Bytes()})
 
-	lines := settledAudit(t, p.audit, 6)
+	lines := waitForAudit(t, p.audit, 6)
 	for i, line := range lines {
 		operation := []string{"CreateSession", "PutObject", "GetObject", "GetObject", "ListObjectsV2", "DeleteObject"}[i]
 		if line.Operation != operation || line.Decision != "allow" || line.Identity != "ci" || line.RoleARN != deployARN || line.AWSRequestID != "EXPRESS" ||
@@ -339,7 +339,7 @@ func TestDirectoryBucketRefusals(t *testing.T) {
 	if len(e.calls) != 0 {
 		t.Errorf("sent upstream: %v", e.calls)
 	}
-	line := settledAudit(t, p.audit, 1)[0]
+	line := waitForAudit(t, p.audit, 1)[0]
 	if line.Operation != "CreateSession" || line.Decision != "deny" || line.Reason != "implicit deny" {
 		t.Errorf("audit line %+v", line)
 	}
@@ -453,7 +453,7 @@ func TestDirectorySessionAnswers(t *testing.T) {
 		}
 		e.noSecretSeen(t, p, haystack{"the answer", []byte(text)})
 	}
-	for _, line := range settledAudit(t, p.audit, 3) {
+	for _, line := range waitForAudit(t, p.audit, 3) {
 		if line.Decision != "deny" || line.Reason != "credentials in answer" || line.Operation != "CreateSession" {
 			t.Errorf("audit line %+v", line)
 		}

@@ -42,17 +42,17 @@ no signature 400 AuthorizationHeaderMalformed
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
-	forms := 0
-	for _, line := range readAudit(t, p.audit) {
-		if line.Signature != "post" {
+	isForm := func(line auditLine) bool { return line.Signature == "post" }
+	lines := auditUntil(t, p.audit, func(lines []auditLine) bool { return count(lines, isForm) >= 8 })
+	for _, line := range lines {
+		if !isForm(line) {
 			continue
 		}
-		forms++
 		if line.Decision == "allow" && (line.Operation != "PostObject" || !slices.Equal(line.Actions, []string{"s3:PutObject"})) {
 			t.Errorf("audit line %+v", line)
 		}
 	}
-	if forms != 8 {
+	if forms := count(lines, isForm); forms != 8 {
 		t.Errorf("%d forms in the record, want 8", forms)
 	}
 }
@@ -288,7 +288,7 @@ func TestFormUploadsArrive(t *testing.T) {
 				t.Errorf("%s %s", response.Status, text)
 			}
 			lines++
-			line := settledAudit(t, p.audit, lines)[lines-1]
+			line := waitForAudit(t, p.audit, lines)[lines-1]
 			if line.Operation != "PostObject" || line.Signature != "post" || (tt.status == 204) != (line.Decision == "allow") || !strings.Contains(line.Error+text, tt.says) {
 				t.Errorf("audit line %+v, want %q", line, tt.says)
 			}
@@ -341,8 +341,8 @@ func TestFormUploadsStream(t *testing.T) {
 		if n != 64<<10 {
 			t.Errorf("%d bytes arrived", n)
 		}
-	case <-time.After(30 * time.Second):
-		t.Fatal("nothing arrived in 30 s while half of the form was sent")
+	case <-time.After(patience):
+		t.Fatalf("nothing arrived in %s while half of the form was sent", patience)
 	}
 	io.WriteString(w, c.body[half:])
 	response, text := w.read(t, "POST")
@@ -359,7 +359,7 @@ func TestFormUploadsOfOthers(t *testing.T) {
 		p := serveStandIn(t, server, rule)
 		c := form{fields: [][2]string{{"key", "k"}}, file: "by somebody else", keys: foreign, at: time.Now()}.call(t)
 		response, text := p.dial(t, c.host).send(t, c)
-		line := settledAudit(t, p.audit, 1)[0]
+		line := waitForAudit(t, p.audit, 1)[0]
 		if rule == "" {
 			if response.StatusCode != http.StatusForbidden || !strings.Contains(text, "<Code>InvalidAccessKeyId</Code>") || len(server.arrivals()) != 0 || line.Decision != "deny" {
 				t.Errorf("without a rule: %s %s %+v", response.Status, text, line)

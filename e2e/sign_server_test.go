@@ -362,15 +362,3 @@ func (c *chunkChain) next(algorithm, what string) string {
 	c.prev = hex.EncodeToString(hmacSHA256(c.key, algorithm+"\n"+c.date+"\n"+c.scope+"\n"+c.prev+"\n"+what))
 	return c.prev
 }
-
-// settledAudit is waitForAudit for a file that is being written: a line may be read
-// while only half of it is there.
-func settledAudit(t testing.TB, file string, want int) []auditLine {
-	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
-		if text, err := os.ReadFile(file); err == nil && bytes.Count(text, []byte("\n")) >= want && bytes.HasSuffix(text, []byte("\n")) {
-			break
-		}
-	}
-	return waitForAudit(t, file, want)
-}

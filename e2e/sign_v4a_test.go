@@ -193,7 +193,7 @@ func TestMultiRegionAccessPoint(t *testing.T) {
 	if got, want := withoutKeys(all[2].Target), withoutKeys(strings.TrimPrefix(link.URL, "https://"+mrapHost)); got != want {
 		t.Errorf("the link arrived as %s, want %s", got, want)
 	}
-	for i, line := range settledAudit(t, p.audit, 3) {
+	for i, line := range waitForAudit(t, p.audit, 3) {
 		label := []string{"header-v4a", "header-v4a", "query-v4a"}[i]
 		if !strings.HasPrefix(line.Signature, label) || line.Decision != "allow" || line.Operation != []string{"PutObject", "GetObject", "GetObject"}[i] {
 			t.Errorf("audit line %+v, want %s", line, label)
@@ -268,7 +268,7 @@ func TestEventBridgeGlobalEndpoint(t *testing.T) {
 				t.Errorf("%s %s", response.Status, text)
 			}
 			lines++
-			line := settledAudit(t, p.audit, lines)[lines-1]
+			line := waitForAudit(t, p.audit, lines)[lines-1]
 			if line.Reason != tt.reason && tt.reason != "" || line.Signature != "header-v4a" || line.Service == "" {
 				t.Errorf("audit line %+v, want reason %q", line, tt.reason)
 			}
@@ -310,7 +310,7 @@ func TestChunksUnderSigV4A(t *testing.T) {
 		w := p.dial(t, mrapHost)
 		go func() { io.WriteString(w, request.head()); w.Write(body) }()
 		response, text := w.read(t, "PUT")
-		line := settledAudit(t, p.audit, map[bool]int{false: 1, true: 2}[altered])
+		line := waitForAudit(t, p.audit, map[bool]int{false: 1, true: 2}[altered])
 		if got := line[len(line)-1]; got.Signature != "header-v4a-chunked-trailer" || altered != (got.Reason == "chunk-signature") {
 			t.Errorf("audit line %+v", got)
 		}

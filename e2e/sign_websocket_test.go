@@ -116,7 +116,7 @@ func TestPresignedWebSocket(t *testing.T) {
 		t.Errorf("arrived at %s as %v", got.Host, got.Header)
 	}
 	server.verifySocket(t, got)
-	line := settledAudit(t, p.audit, 1)[0]
+	line := waitForAudit(t, p.audit, 1)[0]
 	if line.Status != http.StatusSwitchingProtocols || line.Signature != "query" || line.Decision != "allow" || line.AWSRequestID != "SOCKET" ||
 		line.RequestBytes != 300_018 || line.ResponseBytes != 300_006 {
 		t.Errorf("audit line %+v", line)

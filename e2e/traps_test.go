@@ -103,7 +103,7 @@ func TestHostsMustAgree(t *testing.T) {
 	secured := tls.Client(conn, &tls.Config{ServerName: other.host, RootCAs: p.roots})
 	if err := secured.Handshake(); err == nil {
 		io.WriteString(secured, other.head())
-		_ = secured.SetReadDeadline(time.Now().Add(10 * time.Second))
+		_ = secured.SetReadDeadline(time.Now().Add(patience))
 		head := make([]byte, 64)
 		n, _ := secured.Read(head)
 		if !strings.HasPrefix(string(head[:n]), "HTTP/1.1 421 ") && n > 0 {
@@ -184,7 +184,7 @@ func TestDeniedExpectBodyIsNotTheNextRequest(t *testing.T) {
 	expectStatus(t, response, body, http.StatusForbidden)
 	// The client may have begun to send its body by then.
 	io.WriteString(w, c.body)
-	w.SetReadDeadline(time.Now().Add(10 * time.Second))
+	w.SetReadDeadline(time.Now().Add(patience))
 	rest, err := io.ReadAll(w.reader)
 	var timeout net.Error
 	if len(rest) != 0 || (errors.As(err, &timeout) && timeout.Timeout()) {

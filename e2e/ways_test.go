@@ -108,7 +108,7 @@ type result struct {
 
 func (w way) run(t testing.TB, dir string, env []string, argv ...string) result {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*patience)
 	defer cancel()
 	argv = append(slices.Clone(w.wrap), argv...)
 	command := exec.CommandContext(ctx, argv[0], argv[1:]...)

@@ -25,7 +25,7 @@ import (
 // of what follows is swallowed.
 func connectOver(t testing.TB, conn net.Conn, authority string) *http.Response {
 	t.Helper()
-	conn.SetDeadline(time.Now().Add(time.Minute))
+	conn.SetDeadline(time.Now().Add(patience))
 	fmt.Fprintf(conn, "CONNECT %s HTTP/1.1\r\nHost: %s\r\n\r\n", authority, authority)
 	var head []byte
 	for !strings.HasSuffix(string(head), "\r\n\r\n") {
