@@ -63,6 +63,7 @@ func TestNeeds(t *testing.T) {
 		r53   = "route53.amazonaws.com"
 		cf    = "cloudfront.amazonaws.com"
 		apigw = "apigateway.us-east-1.amazonaws.com"
+		br    = "bedrock-runtime.us-east-1.amazonaws.com"
 		l     = "lambda.us-east-1.amazonaws.com"
 		eks   = "eks.us-east-1.amazonaws.com"
 		role  = "arn:aws:iam::111122223333:role/R"
@@ -165,6 +166,15 @@ func TestNeeds(t *testing.T) {
 		{"Invoke, account", rest("POST "+l+"/2015-03-31/functions/444455556666%3Afunction%3Af/invocations", ""), "lambda:InvokeFunction arn:aws:lambda:us-east-1:444455556666:function:f"},
 		{"CreateFunction", rest("POST "+l+"/2015-03-31/functions", `{"FunctionName":"f","Role":"`+role+`","Code":{"ZipFile":"AA=="}}`), "lambda:CreateFunction arn:aws:lambda:us-east-1:111122223333:function:f\niam:PassRole " + role},
 		{"ListFunctions", rest("GET "+l+"/2015-03-31/functions/", ""), "lambda:ListFunctions *"},
+		{"InvokeModel", rest("POST "+br+"/model/anthropic.claude-3-haiku-20240307-v1%3A0/invoke", "{}"), "bedrock:InvokeModel arn:aws:bedrock:us-east-1::foundation-model/anthropic.claude-3-haiku-20240307-v1:0"},
+		{"InvokeModel, a colon as it is", rest("POST "+br+"/model/zai.glm-4.6:0/invoke", "{}"), "bedrock:InvokeModel arn:aws:bedrock:us-east-1::foundation-model/zai.glm-4.6:0"},
+		{"InvokeModelWithResponseStream", rest("POST "+br+"/model/us.anthropic.claude-3-haiku-20240307-v1%3A0/invoke-with-response-stream", "{}"), "bedrock:InvokeModelWithResponseStream arn:aws:bedrock:us-east-1:111122223333:inference-profile/us.anthropic.claude-3-haiku-20240307-v1:0 ~arn:aws:bedrock:*::foundation-model/anthropic.claude-3-haiku-20240307-v1:0"},
+		{"Converse, ARN", rest("POST "+br+"/model/arn%3Aaws%3Abedrock%3Aus-east-1%3A444455556666%3Aapplication-inference-profile%2Fabc123/converse", "{}"), "bedrock:InvokeModel arn:aws:bedrock:us-east-1:444455556666:application-inference-profile/abc123 ~arn:aws:bedrock:*::foundation-model/*"},
+		{"ConverseStream, model or profile", rest("POST "+br+"/model/uk.newcomer-1/converse-stream", "{}"), "bedrock:InvokeModelWithResponseStream arn:aws:bedrock:us-east-1:111122223333:inference-profile/uk.newcomer-1 arn:aws:bedrock:us-east-1::foundation-model/uk.newcomer-1 ~arn:aws:bedrock:*::foundation-model/*"},
+		{"Converse, a name alone", rest("POST "+br+"/model/my-throughput/converse", "{}"), needsOf(rest("POST "+br+"/model/x*/converse", "{}"))},
+		{"Converse, ARN of another service", rest("POST "+br+"/model/arn%3Aaws%3Asagemaker%3Aus-east-1%3A111122223333%3Aendpoint%2Fe/converse", "{}"), needsOf(rest("POST "+br+"/model/x*/converse", "{}"))},
+		{"Converse, provisioned", rest("POST "+br+"/model/arn%3Aaws%3Abedrock%3Aus-east-1%3A111122223333%3Aprovisioned-model%2Fabc/converse", "{}"), "bedrock:InvokeModel arn:aws:bedrock:us-east-1:111122223333:provisioned-model/abc"},
+		{"StartAsyncInvoke", rest("POST "+br+"/async-invoke", `{"modelId":"amazon.nova-reel-v1:0","modelInput":{},"outputDataConfig":{}}`), "bedrock:InvokeModel arn:aws:bedrock:us-east-1::foundation-model/amazon.nova-reel-v1:0"},
 		{"GetLayerVersion", rest("GET "+l+"/2018-10-31/layers/y/versions/3", ""), "lambda:GetLayerVersion arn:aws:lambda:us-east-1:111122223333:layer:y:3"},
 		// KMS
 		{"Encrypt", js(kms, "TrentService.Encrypt", `{"KeyId":"1234","Plaintext":"AA=="}`), "kms:Encrypt arn:aws:kms:us-east-1:111122223333:key/1234"},

@@ -55,6 +55,8 @@ var specialPaths = map[string][]string{
 	"dynamodb:ExecuteTransaction": {"j:TransactStatements.Statement"},
 	"dynamodb:Query":              append(dynamodbItemPaths("j:ExclusiveStartKey"), "j:TableName", "j:IndexName"),
 	"dynamodb:Scan":               {"j:TableName", "j:IndexName"},
+
+	"bedrock-runtime:StartAsyncInvoke": {"j:modelId"},
 }
 
 func specialPathsOf(model, operation string) []string {
@@ -123,6 +125,14 @@ func init() {
 		"dynamodb:ExecuteTransaction": dynamodbStatement,
 		"dynamodb:Query":              dynamodbQuery,
 		"dynamodb:Scan":               dynamodbIndex,
+
+		"bedrock-runtime:InvokeModel":                        bedrockModel,
+		"bedrock-runtime:InvokeModelWithResponseStream":      bedrockModel,
+		"bedrock-runtime:InvokeModelWithBidirectionalStream": bedrockModel,
+		"bedrock-runtime:Converse":                           bedrockModel,
+		"bedrock-runtime:ConverseStream":                     bedrockModel,
+		"bedrock-runtime:CountTokens":                        bedrockModel,
+		"bedrock-runtime:StartAsyncInvoke":                   bedrockModel,
 	}
 }
 
