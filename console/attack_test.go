@@ -2,10 +2,15 @@ package console
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
+	"html"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -66,6 +71,31 @@ func TestAttacks(t *testing.T) {
 			return p.post("/console/open", form(p, csrf), "Sec-Fetch-Site", "", "Origin", "https://evil.example")
 		}, 403, "cross-site"},
 		{"link in place of a form", func(p *page, csrf string) reply { return p.get("/console/open?" + form(p, csrf).Encode()) }, 405, ""},
+		{"form as plain text", func(p *page, csrf string) reply {
+			return p.post("/console/open", form(p, csrf), "Content-Type", "text/plain")
+		}, 403, "cross-site"},
+		{"form as JSON", func(p *page, csrf string) reply {
+			return p.post("/console/open", form(p, csrf), "Content-Type", "application/json")
+		}, 403, "cross-site"},
+		{"form in parts", func(p *page, csrf string) reply {
+			return p.post("/console/open", form(p, csrf), "Content-Type", "multipart/form-data; boundary=x")
+		}, 403, "cross-site"},
+		{"credentials for another site's form", func(p *page, csrf string) reply {
+			return p.post("/console/credentials", form(p, csrf), "Sec-Fetch-Site", "cross-site")
+		}, 403, "cross-site"},
+		{"signing out by another site's form", func(p *page, csrf string) reply {
+			return p.post("/console/signout", form(p, csrf), "Sec-Fetch-Site", "cross-site")
+		}, 403, "cross-site"},
+		{"form of a page that was signed out since", func(p *page, csrf string) reply {
+			p.browser = p.newBrowser()
+			p.signIn("alice")
+			return p.post("/console/open", form(p, csrf))
+		}, 403, "cross-site"},
+		{"method override", func(p *page, csrf string) reply {
+			r := must(http.NewRequest(http.MethodGet, p.base+"/console/open?"+form(p, csrf).Encode(), nil))
+			r.Header.Set("X-HTTP-Method-Override", "POST")
+			return p.do(p.browser, r)
+		}, 405, ""},
 		{"form too large", func(p *page, csrf string) reply {
 			f := form(p, csrf)
 			f.Set("address", strings.Repeat("a", maxForm))
@@ -76,6 +106,31 @@ func TestAttacks(t *testing.T) {
 			return p.post("/console/open", form(p, csrf))
 		}, 401, ""},
 		{"empty cookie", func(p *page, csrf string) reply { p.cookie("."); return p.post("/console/open", form(p, csrf)) }, 401, ""},
+		{"cookie longer than any of ours", func(p *page, csrf string) reply {
+			p.browser = p.newBrowser()
+			var all []*http.Cookie
+			for n := range maxParts + 3 {
+				all = append(all, &http.Cookie{Name: p.server.cookieNamed(cookieName) + "." + strconv.Itoa(n), Value: "CSIGAAAAAAAAAAAAAAAA.CS1." + strings.Repeat("A", cookiePart)})
+			}
+			p.browser.Jar.SetCookies(must(url.Parse(p.base)), all)
+			return p.post("/console/open", form(p, csrf))
+		}, 401, ""},
+		{"cookie cut short", func(p *page, csrf string) reply {
+			v := p.server.cookie(&http.Request{Header: http.Header{"Cookie": {cookieHeader(p)}}})
+			p.cookie(v[:len(v)-1])
+			return p.post("/console/open", form(p, csrf))
+		}, 401, ""},
+		{"cookie of another key", func(p *page, csrf string) reply {
+			other := newPage(t, setup{options: func(o *Options) { o.Base = p.base }})
+			key := must(identity.GenerateSealingKey(rand.Reader))
+			store := must(identity.New(identity.Options{Identities: []identity.Identity{other.identity("alice")}, SealingKeys: []identity.SealingKey{key}}))
+			v, _, err := mint(store, p.identity("alice"), purposeLinked, time.Now().Add(time.Hour))
+			if err != nil {
+				t.Fatal(err)
+			}
+			p.cookie(v)
+			return p.post("/console/open", form(p, csrf))
+		}, 401, ""},
 		{"link as a cookie", func(p *page, csrf string) reply {
 			p.cookie(strings.TrimPrefix(p.link("alice"), "/console/start?t="))
 			return p.post("/console/open", form(p, csrf))
@@ -172,6 +227,77 @@ func cookieHeader(p *page) string {
 	return strings.Join(out, "; ")
 }
 
+// One link lets one browser in, however many come at once, and looking at it does not
+// count.
+func TestLinkIsGoodOnce(t *testing.T) {
+	p := newPage(t, setup{})
+	link := p.link("alice")
+	for range 3 {
+		r := must(http.NewRequest(http.MethodHead, p.base+link, nil))
+		if got := p.do(p.newBrowser(), r); got.status != http.StatusMethodNotAllowed || len(got.header["Set-Cookie"]) != 0 {
+			t.Errorf("HEAD: %d", got.status)
+		}
+	}
+	var in atomic.Int32
+	var all sync.WaitGroup
+	begin := make(chan struct{})
+	for range tryBurst {
+		all.Go(func() {
+			r := must(http.NewRequest(http.MethodGet, p.base+link, nil))
+			<-begin
+			res, err := p.newBrowser().Do(r)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer res.Body.Close()
+			if res.StatusCode == http.StatusOK && len(res.Header["Set-Cookie"]) > 0 {
+				in.Add(1)
+			} else if res.StatusCode != http.StatusForbidden {
+				t.Errorf("status %d", res.StatusCode)
+			}
+		})
+	}
+	close(begin)
+	all.Wait()
+	if n := in.Load(); n != 1 {
+		t.Errorf("%d were let in", n)
+	}
+}
+
+// Who plants a cookie of his own in somebody's browser does not find that person
+// behind it later: signing in makes a new one.
+func TestSessionFixation(t *testing.T) {
+	p := newPage(t, setup{})
+	p.signIn("bob")
+	planted := p.browser.Jar.Cookies(must(url.Parse(p.base)))
+	p.signIn("alice")
+	if cookieHeader(p) == planted[0].Name+"="+planted[0].Value {
+		t.Error("the cookie is still the planted one")
+	}
+	p.browser = p.newBrowser()
+	p.browser.Jar.SetCookies(must(url.Parse(p.base)), planted)
+	if home := p.get("/console/").body; strings.Contains(home, "Deploys the shop") || !strings.Contains(home, "bob") {
+		t.Errorf("behind the planted cookie is %s", home)
+	}
+}
+
+// What a client says of how it came decides nothing: where AWS leads back to, and how
+// cookies are set, is as configured.
+func TestForwardedHeadersAreNotBelieved(t *testing.T) {
+	p := newPage(t, setup{})
+	csrf := p.signIn("alice")
+	forwarded := []string{"X-Forwarded-Host", "evil.example", "X-Forwarded-Proto", "https", "X-Forwarded-For", "192.0.2.9", "Forwarded", "for=192.0.2.9;host=evil.example", "X-Original-URL", "/console/", "X-Real-IP", "192.0.2.9"}
+	got := p.post("/console/open", url.Values{"csrf": {csrf}, "role": {"deploy"}}, forwarded...)
+	to := must(url.Parse(got.leadsTo()))
+	if got.status != http.StatusOK || to.Query().Get("Issuer") != p.base+"/console/back" || strings.Contains(got.body, "evil") {
+		t.Errorf("%d: AWS leads back to %q", got.status, to.Query().Get("Issuer"))
+	}
+	if e := p.last(2); !strings.HasPrefix(e.Client, "127.0.0.1:") || strings.Contains(p.record.String(), "evil") || strings.Contains(p.record.String(), "192.0.2.9") {
+		t.Errorf("recorded %+v", e)
+	}
+}
+
 // A page of an attacker that makes its own name point to 127.0.0.1 is of one origin
 // with the console, as browsers see it. The name gives it away.
 func TestDNSRebinding(t *testing.T) {
@@ -219,6 +345,17 @@ func TestMarkupIsText(t *testing.T) {
 		if !strings.Contains(body, "alert(1)") {
 			t.Errorf("%.40s does not show the text at all", path)
 		}
+	}
+	// So is what AWS says.
+	p.cloud.intercept(func(_ *http.Request, body []byte) *http.Response {
+		if !strings.Contains(string(body), "AssumeRole") {
+			return nil
+		}
+		return response(http.StatusForbidden, "<ErrorResponse><Error><Code>AccessDenied</Code><Message>"+html.EscapeString(evil)+"</Message></Error></ErrorResponse>")
+	})
+	got := p.post("/console/open", url.Values{"csrf": {p.csrf()}, "role": {"deploy"}})
+	if got.status != http.StatusBadGateway || strings.Contains(got.body, "<script>alert") || !strings.Contains(got.body, "alert(1)") {
+		t.Errorf("%d: %s", got.status, got.body)
 	}
 }
 

@@ -156,7 +156,11 @@ func (s *Server) home(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if err != nil {
-		s.render(w, http.StatusOK, "signin.html", view{Title: "Sign in"})
+		command := "countersign console --link"
+		if flags := s.opt.Terminal.Flags; flags != "" {
+			command += " " + flags
+		}
+		s.render(w, http.StatusOK, "signin.html", view{Title: "Sign in", Data: command})
 		return
 	}
 	lines, mark, _ := s.activity.since("", p)
@@ -206,6 +210,11 @@ func (s *Server) sessions(w http.ResponseWriter, _ *http.Request, p *person) {
 
 // start takes a one-time link.
 func (s *Server) start(w http.ResponseWriter, r *http.Request) {
+	if r.Method != http.MethodGet { // HEAD, with which some programs look before a person goes
+		w.Header().Set("Allow", http.MethodGet)
+		s.fail(w, http.StatusMethodNotAllowed, nil, "Not this way", "A link is opened in a browser.")
+		return
+	}
 	if s.oidc != nil || !s.opt.Local {
 		s.fail(w, http.StatusForbidden, nil, "Links are not accepted here", "This page is not on this machine's own address, so one-time links do not sign in. Go to the start page.")
 		return
@@ -233,7 +242,7 @@ func (s *Server) start(w http.ResponseWriter, r *http.Request) {
 			http.Redirect(w, r, "/console/", http.StatusSeeOther)
 			return
 		}
-		s.fail(w, http.StatusForbidden, nil, "This link does not work any more", "A link signs in once, within ten minutes. Run “countersign console” for a new one.")
+		s.fail(w, http.StatusForbidden, nil, "This link does not work any more", "A link signs in once, within ten minutes. Run “countersign console --link” for a new one.")
 		return
 	}
 	s.admit(w, r, g.Identity, purposeLinked, "Link", "one-time link")

@@ -120,13 +120,12 @@ func TestConsoleCommand(t *testing.T) {
 			if diff := cmp.Diff(want, out); diff != "" {
 				t.Error(diff)
 			}
-			// The record has each sign-in, and each refusal but that of a role, which the
-			// command makes before anybody is asked.
+			// The record has each sign-in, and each refusal.
 			counts := map[string]int{}
 			for _, l := range consoleLines(t, w.audit, 11) {
 				counts[l.Operation+" "+l.Decision+" "+l.Reason]++
 			}
-			if diff := cmp.Diff(map[string]int{"SignIn allow signed in": 4, "SignIn deny destination": 7}, counts); diff != "" {
+			if diff := cmp.Diff(map[string]int{"SignIn allow signed in": 4, "SignIn deny destination": 7, "SignIn deny not granted": 1}, counts); diff != "" {
 				t.Error(diff)
 			}
 		})
@@ -394,6 +393,7 @@ upstream:
 		"local production arn:aws:iam::222222222222:role/Production allow signed in",
 		"local stale  deny session",
 		"local test arn:aws:iam::111111111111:role/Test allow signed in",
+		"other production  deny not granted",
 	}, got); diff != "" {
 		t.Error(diff)
 	}

@@ -78,7 +78,7 @@ func (a *app) console(ctx context.Context, opt consoleOptions) error {
 		return err
 	}
 	if opt.link {
-		return a.consoleLink(cfg, store, who)
+		return a.consoleLink(ctx, cfg, store, who)
 	}
 	if opt.role == "" && len(who.Roles) > 1 && a.interactive() {
 		if opt.role, err = a.pickRole(g, who); err != nil {
@@ -87,6 +87,8 @@ func (a *app) console(ctx context.Context, opt consoleOptions) error {
 	}
 	role, err := g.role(who, opt.role)
 	if err != nil {
+		// The one who signs in refuses it as well, and records that.
+		_, _ = a.signIn(ctx, cfg, g, store, who, opt.role, opt.destination)
 		return err
 	}
 	got, err := a.signIn(ctx, cfg, g, store, who, role, opt.destination)
@@ -134,6 +136,7 @@ func (a *app) signIn(ctx context.Context, cfg *config.Config, g grants, store *i
 		if !errors.Is(err, console.ErrNoServer) {
 			return got, err
 		}
+		base = "" // there is no page that AWS could lead back to
 	}
 	state, err := consoleState(g)
 	if err != nil {
@@ -185,7 +188,7 @@ func (a *app) signIn(ctx context.Context, cfg *config.Config, g grants, store *i
 }
 
 // consoleLink prints a one-time link to the page of the running proxy.
-func (a *app) consoleLink(cfg *config.Config, store *identity.Store, who identity.Identity) error {
+func (a *app) consoleLink(ctx context.Context, cfg *config.Config, store *identity.Store, who identity.Identity) error {
 	if cfg.Admin.Listen == "" || !config.LoopbackAddress(cfg.Admin.Listen) {
 		return errors.New("one-time links work where admin.listen is on loopback; elsewhere people sign in with OpenID Connect (console.oidc)")
 	}
@@ -193,6 +196,10 @@ func (a *app) consoleLink(cfg *config.Config, store *identity.Store, who identit
 		return errors.New("people sign in with OpenID Connect here (console.oidc): open the page itself")
 	}
 	base, _ := adminURL(cfg)
+	// A link is good for the proxy that runs, and not for one that is started later.
+	if err := answering(ctx, base); err != nil {
+		return fmt.Errorf("no proxy answers at %s (%w): start countersign serve with this configuration, which prints a link too", base, err)
+	}
 	link, err := console.NewLink(store, who, base, time.Now())
 	if err != nil {
 		return err
@@ -200,6 +207,22 @@ func (a *app) consoleLink(cfg *config.Config, store *identity.Store, who identit
 	fmt.Fprintf(a.stderr, "This link signs %s in, once, within %s:\n", who.Name, shortDuration(console.LinkLife))
 	_, err = fmt.Fprintln(a.stdout, link)
 	return err
+}
+
+// answering says why nobody answers HTTP at an address of this machine, or nil.
+func answering(ctx context.Context, base string) error {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, base+"/healthz", nil)
+	if err != nil {
+		return err
+	}
+	// Not through a proxy of the environment, which may be this one.
+	response, err := (&http.Transport{DisableKeepAlives: true}).RoundTrip(r)
+	if err != nil {
+		return err
+	}
+	return response.Body.Close()
 }
 
 // interactive says whether somebody can be asked.
@@ -266,7 +289,7 @@ const onceTimeout = 2 * time.Minute
 // openOnce lets a browser have an address without showing it: command lines are seen
 // by every user of a machine, and a sign-in URL is a credential. The browser is
 // given an address on loopback that leads on once.
-func (a *app) openOnce(ctx context.Context, target string, open func(ctx context.Context, address string) error) error {
+func (a *app) openOnce(ctx context.Context, target string, open func(ctx context.Context, address string) (ended <-chan error, err error)) error {
 	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
 		return err
@@ -305,21 +328,35 @@ func (a *app) openOnce(ctx context.Context, target string, open func(ctx context
 		_ = server.Shutdown(end)
 		<-done
 	}()
-	if err := open(ctx, "http://"+l.Addr().String()+path); err != nil {
+	ended, err := open(ctx, "http://"+l.Addr().String()+path)
+	if err != nil {
 		return fmt.Errorf("no browser can be opened here: %w; use --print", err)
 	}
 	ctx, cancel := context.WithTimeout(ctx, onceTimeout)
 	defer cancel()
-	select {
-	case <-served:
-		return nil
-	case <-ctx.Done():
-		return errors.New("the browser did not ask for the page; use --print to have the sign-in URL")
+	for {
+		select {
+		case <-served:
+			return nil
+		case err := <-ended:
+			select {
+			case <-served:
+				return nil
+			default:
+			}
+			if err != nil {
+				return fmt.Errorf("the browser ended before it asked for the page: %w; use --print to have the sign-in URL", err)
+			}
+			ended = nil // it handed the address to one that runs
+		case <-ctx.Done():
+			return errors.New("the browser did not ask for the page; use --print to have the sign-in URL")
+		}
 	}
 }
 
-// openBrowser starts the browser that the system or BROWSER names.
-func (a *app) openBrowser(ctx context.Context, address string) error {
+// openBrowser starts the browser that the system or BROWSER names. ended says how it
+// ended; it may stay.
+func (a *app) openBrowser(ctx context.Context, address string) (ended <-chan error, err error) {
 	var command []string
 	switch {
 	case a.getenv("BROWSER") != "":
@@ -333,14 +370,21 @@ func (a *app) openBrowser(ctx context.Context, address string) error {
 	}
 	path, err := exec.LookPath(command[0])
 	if err != nil {
-		return err
+		return nil, err
 	}
 	c := exec.CommandContext(context.WithoutCancel(ctx), path, command[1:]...)
 	if err := c.Start(); err != nil {
-		return err
+		return nil, err
 	}
-	go func() { _ = c.Wait() }() // a browser may stay in the foreground
-	return nil
+	done := make(chan error, 1)
+	go func() {
+		err := c.Wait()
+		if err != nil {
+			err = fmt.Errorf("%s: %w", command[0], err)
+		}
+		done <- err
+	}()
+	return done, nil
 }
 
 func newLogout(a *app) *cobra.Command {

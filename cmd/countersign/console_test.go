@@ -102,8 +102,17 @@ func TestConsoleWithoutProxy(t *testing.T) {
 	if err != nil || e.Service != "console" || e.Operation != "SignIn" || e.Identity != localIdentity || e.Role != "reader" || e.SessionName == "" || bytes.Contains(text, []byte("SigninToken")) {
 		t.Errorf("%v: recorded %s", err, text)
 	}
+	if u.Query().Has("Issuer") {
+		t.Errorf("AWS leads back to %s, where nobody is", u.Query().Get("Issuer"))
+	}
+	if err := runConsole(t, a, "--link"); err == nil || !strings.Contains(err.Error(), "no proxy answers at http://127.0.0.1:1 ") {
+		t.Errorf("a link to nobody: %v", err)
+	}
 	if err := runConsole(t, a, "--role", "other"); err == nil || !strings.Contains(err.Error(), "it may use: deploy, reader") {
 		t.Errorf("a role that is not granted: %v", err)
+	}
+	if text, err = os.ReadFile(filepath.Join(filepath.Dir(a.configPath), "audit.jsonl")); err != nil || !strings.Contains(string(text), `"reason":"not granted"`) {
+		t.Errorf("a role that is not granted is not recorded: %v, %s", err, text)
 	}
 	if err := runConsole(t, a, "--destination", "https://example.com/"); err == nil || !strings.Contains(err.Error(), "not the AWS console") {
 		t.Errorf("a foreign destination: %v", err)
@@ -235,7 +244,8 @@ func TestOpenOnce(t *testing.T) {
 		_, _ = io.Copy(io.Discard, res.Body)
 		return res.StatusCode, res.Header.Get("Location")
 	}
-	err := a.openOnce(t.Context(), target, func(_ context.Context, address string) error {
+	ended := make(chan error, 1)
+	err := a.openOnce(t.Context(), target, func(_ context.Context, address string) (<-chan error, error) {
 		if strings.Contains(address, "secret") || !strings.HasPrefix(address, "http://127.0.0.1:") {
 			t.Errorf("the browser got %s", address)
 		}
@@ -251,12 +261,31 @@ func TestOpenOnce(t *testing.T) {
 		if status, to := get(address, ""); status == http.StatusSeeOther || to != "" {
 			t.Errorf("a second time: %d to %s", status, to)
 		}
-		return nil
+		ended <- errors.New("exit status 1") // of no account any more
+		return ended, nil
 	})
 	if err != nil {
 		t.Error(err)
 	}
-	if err := a.openOnce(t.Context(), target, func(context.Context, string) error { return errors.New("no display") }); err == nil || !strings.Contains(err.Error(), "use --print") {
+	if err := a.openOnce(t.Context(), target, func(context.Context, string) (<-chan error, error) { return nil, errors.New("no display") }); err == nil || !strings.Contains(err.Error(), "use --print") {
 		t.Errorf("without a browser: %v", err)
+	}
+	// One that hands the address on and ends, and one that cannot show anything.
+	for name, result := range map[string]error{"handed on": nil, "failed": errors.New("exit status 3")} {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		err := a.openOnce(ctx, target, func(_ context.Context, address string) (<-chan error, error) {
+			ended := make(chan error)
+			go func() {
+				ended <- result
+				if result == nil {
+					get(address, "")
+				}
+			}()
+			return ended, nil
+		})
+		if (err == nil) != (result == nil) || err != nil && !strings.Contains(err.Error(), "exit status 3; use --print") {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }
