@@ -247,7 +247,7 @@ func TestChart(t *testing.T) {
 		{"everything", chartValues + everyValue,
 			[]string{"kind: ServiceMonitor", "kind: PodMonitor", "kind: PrometheusRule", "alert: CountersignAbsent", "kind: Certificate", "requiredDuringScheduling",
 				"cert-manager.io/inject-ca-from", "failurePolicy: Fail", "scheme: HTTPS", "@sha256:ab", "key_file: /etc/countersign/tls/tls.key",
-				"revocations: /etc/countersign/revocations/revocations", "port: cs-metrics", "loadBalancerClass:", "maxUnavailable: 1, maxSurge: 1"},
+				"revocations: /etc/countersign/revocations/revocations", "port: cs-metrics", "relabelings: [{action: labeldrop, regex: service}]", "loadBalancerClass:", "maxUnavailable: 1, maxSurge: 1"},
 			[]string{"caBundle", "BEGIN"}},
 		{"fixed number of replicas", chartValues + "  autoscaling: {enabled: false}\n  replicas: 3\n  podDisruptionBudget: {enabled: false}\n  networkPolicy: {enabled: false}\n",
 			[]string{"replicas: 3"}, []string{"HorizontalPodAutoscaler", "PodDisruptionBudget", "kind: NetworkPolicy"}},

@@ -9,6 +9,7 @@ package metrics
 
 import (
 	"runtime"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -52,10 +53,12 @@ var DefaultSTSResults = []string{
 	"ok", "unknown_role", "source_credentials", "denied", "bad_input", "region_disabled", "throttled", "unreachable", "closed",
 }
 
-// Other and None are the label values for what is not in the set, and for "".
+// Other and None are the label values for what is not in the set, and for "". Left is
+// the code of a request whose client left before there was a status.
 const (
 	Other = "other"
 	None  = "none"
+	Left  = "left"
 )
 
 // Metrics holds the collectors in a registry of its own. Its methods may be
@@ -84,6 +87,10 @@ type Metrics struct {
 	stsRequests   *prometheus.CounterVec
 	stsDuration   prometheus.Histogram
 	sessionExpiry *prometheus.GaugeVec
+	sessions      struct {
+		sync.Mutex
+		last map[string]time.Time // by label: what sessionExpiry says
+	}
 
 	certificates prometheus.Counter
 	caExpiry     prometheus.Gauge
@@ -173,7 +180,7 @@ func New(o Options) *Metrics {
 			Buckets: []float64{.01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30}}),
 		sessionExpiry: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Namespace: namespace, Name: "role_session_expiry_timestamp_seconds",
-			Help: "When the role session that was obtained last expires, by role."}, []string{"role"}),
+			Help: "When the last session of a role expires that is renewed while it is in use, by role."}, []string{"role"}),
 
 		certificates: prometheus.NewCounter(prometheus.CounterOpts{
 			Namespace: namespace, Name: "certificates_issued_total", Help: "Leaf certificates issued."}),
@@ -187,6 +194,7 @@ func New(o Options) *Metrics {
 		reloadSuccess: gauge("config_last_reload_successful", "Whether the configuration in force is the one on disk: 1 after a load that succeeded, 0 after one that failed."),
 		reloadTime:    gauge("config_last_reload_success_timestamp_seconds", "When the configuration in force was loaded."),
 	}
+	m.sessions.last = map[string]time.Time{}
 	m.SetRoles(o.Roles)
 	build := prometheus.NewGaugeVec(prometheus.GaugeOpts{
 		Namespace: namespace, Name: "build_info", Help: "Always 1; its labels say what is running."},
@@ -294,7 +302,10 @@ func (m *Metrics) SetRoles(roles []string) {
 		m.responseBytes.DeletePartialMatch(gone)
 		m.policyDecisions.DeletePartialMatch(gone)
 		m.stsRequests.DeletePartialMatch(gone)
+		m.sessions.Lock()
+		delete(m.sessions.last, role)
 		m.sessionExpiry.DeletePartialMatch(gone)
+		m.sessions.Unlock()
 	}
 }
 
@@ -305,6 +316,7 @@ type Request struct {
 	Role, Service string        // "" where not known
 	Decision      string        // allow, deny, report
 	Status        int           // that the client got; 0: none was sent
+	ClientLeft    bool          // before there was a status
 	Duration      time.Duration // the whole of it
 	Overhead      time.Duration // spent here
 	RequestBytes  int64
@@ -314,7 +326,11 @@ type Request struct {
 // RequestDone counts a request.
 func (m *Metrics) RequestDone(r Request) {
 	role, service, decision := m.role(r.Role), m.services.of(r.Service), decisions.of(r.Decision)
-	m.requests.WithLabelValues(role, service, decision, class(r.Status)).Inc()
+	code := class(r.Status)
+	if r.Status == 0 && r.ClientLeft {
+		code = Left
+	}
+	m.requests.WithLabelValues(role, service, decision, code).Inc()
 	m.duration.WithLabelValues(service).Observe(r.Duration.Seconds())
 	m.overhead.WithLabelValues(decision).Observe(max(r.Overhead, 0).Seconds())
 	m.requestBytes.WithLabelValues(role).Add(float64(max(r.RequestBytes, 0)))
@@ -363,9 +379,16 @@ func (m *Metrics) STSRequest(role, result string, took time.Duration) {
 	m.stsDuration.Observe(took.Seconds())
 }
 
-// RoleSessionExpiry sets when the role session that was obtained last expires.
+// RoleSessionExpiry notes when a session of the role expires. The gauge is of the
+// one that expires last: a client that asks for a short one takes nothing from others.
 func (m *Metrics) RoleSessionExpiry(role string, t time.Time) {
-	m.sessionExpiry.WithLabelValues(m.role(role)).Set(unix(t))
+	m.sessions.Lock()
+	defer m.sessions.Unlock()
+	label := m.role(role)
+	if t.After(m.sessions.last[label]) {
+		m.sessions.last[label] = t
+		m.sessionExpiry.WithLabelValues(label).Set(unix(t))
+	}
 }
 
 // CertificateIssued counts a leaf certificate.

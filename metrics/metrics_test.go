@@ -101,11 +101,14 @@ func TestValues(t *testing.T) {
 	m.RequestDone(Request{Role: "deploy", Service: "s3", Decision: "allow", Status: 206, Duration: 20 * time.Millisecond, Overhead: 200 * time.Microsecond, RequestBytes: 10, ResponseBytes: 1000})
 	m.RequestDone(Request{Decision: "deny", Status: 403, Overhead: -time.Second, RequestBytes: -1})
 	m.RequestDone(Request{Role: "gone", Service: "evil", Decision: "report"})
+	m.RequestDone(Request{Role: "deploy", Service: "s3", Decision: "allow", ClientLeft: true})
+	m.RequestDone(Request{Role: "deploy", Service: "s3", Decision: "allow", Status: 206, ClientLeft: true}) // on the way
 	m.SignatureFailure("expired")
 	m.ProxyAuthenticationFailure("password")
 	m.PolicyDecision("read", "deny", "implicit deny")
 	m.STSRequest("deploy", "ok", 80*time.Millisecond)
 	m.RoleSessionExpiry("deploy", time.Unix(1700000000, 0))
+	m.RoleSessionExpiry("deploy", time.Unix(1690000000, 0)) // a short one, for a client that asked for it
 	m.CertificateIssued()
 	m.CAExpiry(time.Unix(1800000000, 500e6))
 	m.TunnelEnded()
@@ -156,10 +159,11 @@ countersign_request_bytes_total{role="other"} 0
 countersign_requests_in_flight 1
 # HELP countersign_requests_total Requests of intercepted hosts, by role, service, decision and class of the status that the client got.
 # TYPE countersign_requests_total counter
-countersign_requests_total{code="2xx",decision="allow",role="deploy",service="s3"} 1
+countersign_requests_total{code="2xx",decision="allow",role="deploy",service="s3"} 2
 countersign_requests_total{code="4xx",decision="deny",role="none",service="none"} 1
+countersign_requests_total{code="left",decision="allow",role="deploy",service="s3"} 1
 countersign_requests_total{code="none",decision="report",role="other",service="other"} 1
-# HELP countersign_role_session_expiry_timestamp_seconds When the role session that was obtained last expires, by role.
+# HELP countersign_role_session_expiry_timestamp_seconds When the last session of a role expires that is renewed while it is in use, by role.
 # TYPE countersign_role_session_expiry_timestamp_seconds gauge
 countersign_role_session_expiry_timestamp_seconds{role="deploy"} 1.7e+09
 # HELP countersign_signature_failures_total Requests refused for their signature, by reason.

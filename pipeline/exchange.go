@@ -189,7 +189,7 @@ func (x *exchange) end() {
 	}
 	e := &x.entry
 	x.p.opt.Metrics.RequestDone(metrics.Request{
-		Role: e.Role, Service: e.Service, Decision: string(e.Decision), Status: e.Status,
+		Role: e.Role, Service: e.Service, Decision: string(e.Decision), Status: e.Status, ClientLeft: errors.Is(x.upstream, context.Canceled),
 		Duration: e.Duration, Overhead: e.Overhead, RequestBytes: e.RequestBytes, ResponseBytes: e.ResponseBytes,
 	})
 	if cause != nil {

@@ -3,9 +3,16 @@ package pipeline
 import (
 	"bytes"
 	"compress/gzip"
+	"io"
+	"net"
 	"net/http"
 	"strings"
 	"testing"
+
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"github.com/countersign-proxy/countersign/audit"
+	"github.com/countersign-proxy/countersign/metrics"
 )
 
 func TestOutgoingURLKeepsTheBytes(t *testing.T) {
@@ -145,5 +152,44 @@ func TestUpstreamThatCannotBeReached(t *testing.T) {
 	res, body := h.send(get("/key"), nil)
 	if res.StatusCode != 503 || !strings.Contains(body, "bucket.s3.us-east-1.amazonaws.com: no connection") {
 		t.Errorf("%s %s", res.Status, body)
+	}
+}
+
+// A client that gives up before there is an answer is no failure of AWS or of the
+// way to it, and is counted apart.
+func TestAClientThatLeavesIsNoFailure(t *testing.T) {
+	counted := metrics.New(metrics.Options{Roles: []string{"source"}, Services: []string{"s3"}})
+	arrived, left := make(chan struct{}), make(chan struct{})
+	h := setup(t, func(o *Options) { o.Metrics = counted }, func(_ http.ResponseWriter, r *http.Request) {
+		close(arrived)
+		<-r.Context().Done() // the proxy has hung up
+		close(left)
+	})
+	c := get("/key")
+	var head strings.Builder
+	head.WriteString("GET /key HTTP/1.1\r\nHost: " + c.host + "\r\n")
+	_ = c.sign(t).Write(&head)
+	conn, err := net.Dial("tcp", h.front.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.WriteString(conn, head.String()+"\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	<-arrived
+	if err := conn.Close(); err != nil {
+		t.Fatal(err)
+	}
+	<-left
+	lines := h.lines()
+	if len(lines) != 1 || lines[0].Status != 0 || lines[0].Error != "the client left" || lines[0].Decision != audit.Allow {
+		t.Errorf("%+v", lines)
+	}
+	if err := testutil.GatherAndCompare(counted.Registry(), strings.NewReader(`
+# HELP countersign_requests_total Requests of intercepted hosts, by role, service, decision and class of the status that the client got.
+# TYPE countersign_requests_total counter
+countersign_requests_total{code="left",decision="allow",role="source",service="s3"} 1
+`), "countersign_requests_total"); err != nil {
+		t.Error(err)
 	}
 }

@@ -230,6 +230,7 @@ func (m *Manager) assume(ctx context.Context, p *plan, repeatable bool) (Result,
 		return Result{}, badInput(p.role, "The role %q is the source credentials themselves: there is nothing to assume.", p.role)
 	}
 	n := len(p.calls)
+	p.once = !repeatable
 	var e *entry
 	if repeatable {
 		var err error

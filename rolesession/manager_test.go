@@ -655,6 +655,9 @@ func TestMFAIsForOneCall(t *testing.T) {
 	if form := f.server.Calls()[0].Form; form.Get("TokenCode") != "123456" || form.Get("SerialNumber") == "" {
 		t.Errorf("%v", form)
 	}
+	if e := f.events.wait(t, 1); len(e) != 1 || !e[0].Once {
+		t.Errorf("it is reported as one that is renewed: %+v", e)
+	}
 	if _, err := f.Session(t.Context(), req); kindOf(err) != KindBadInput {
 		t.Errorf("%v", err)
 	}

@@ -57,6 +57,7 @@ type plan struct {
 	calls     []*call
 	until     time.Time
 	base      *Session // signs the first call; nil: the source credentials do
+	once      bool     // what it makes cannot be made again
 }
 
 type key [sha256.Size]byte

@@ -135,6 +135,7 @@ type Event struct {
 	Duration   time.Duration
 	Expires    time.Time // of the session made
 	Background bool      // a refresh that nobody waits for
+	Once       bool      // the session cannot be made again, and so is not renewed
 	Err        error     // nil, or *Error
 }
 

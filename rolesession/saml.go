@@ -55,7 +55,7 @@ func (m *Manager) AssumeWithSAML(ctx context.Context, name string, in SAML) (Res
 	if ctx.Err() != nil {
 		return Result{}, SAMLSubject{}, ctx.Err()
 	}
-	event := Event{Role: name, RoleARN: r.ARN, Operation: c.Operation, Outcome: OutcomeOK, Duration: m.opt.Now().Sub(begin)}
+	event := Event{Once: true, Role: name, RoleARN: r.ARN, Operation: c.Operation, Outcome: OutcomeOK, Duration: m.opt.Now().Sub(begin)}
 	var made Result
 	if err == nil {
 		made, err = result(out.Credentials, out.ResultMetadata)

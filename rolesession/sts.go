@@ -77,7 +77,7 @@ func (m *Manager) observed(ctx context.Context, p *plan, c *call, base Session, 
 	result, err := m.send(ctx, c, base)
 	event := Event{
 		Role: p.role, RoleARN: c.RoleARN, Operation: c.op(), Outcome: OutcomeOK,
-		Duration: m.opt.Now().Sub(begin), Expires: result.Credentials.Expires, Background: background,
+		Duration: m.opt.Now().Sub(begin), Expires: result.Credentials.Expires, Background: background, Once: p.once,
 	}
 	if err != nil {
 		known := m.callError(err, c, p.role, first)

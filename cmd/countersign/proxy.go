@@ -381,7 +381,9 @@ func (p *proxy) observeSTS(e rolesession.Event) {
 			zap.Bool("background", e.Background), zap.Error(e.Err))
 		return
 	}
-	p.metrics.RoleSessionExpiry(e.Role, e.Expires)
+	if !e.Once && !e.Expires.IsZero() { // that expires as it should; that is no session
+		p.metrics.RoleSessionExpiry(e.Role, e.Expires)
+	}
 }
 
 // recordEvent writes what the proxy's outer parts saw into the record.

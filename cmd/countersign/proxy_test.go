@@ -25,6 +25,7 @@ import (
 	"github.com/countersign-proxy/countersign/audit"
 	"github.com/countersign-proxy/countersign/config"
 	"github.com/countersign-proxy/countersign/metrics"
+	"github.com/countersign-proxy/countersign/rolesession"
 )
 
 // assemble makes a proxy of a configuration in dir without listening.
@@ -410,6 +411,36 @@ func TestDrainTurnsNobodyAway(t *testing.T) {
 	}
 	<-drained
 	if err := p.shutdown(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
+// What the gauge of a role says is when those who use it run out of sessions: not a
+// session that is not renewed, and not a call that makes none.
+func TestExpiryIsThatOfSessionsThatAreRenewed(t *testing.T) {
+	_, p, err := assemble(t, t.TempDir(), "roles: {deploy: {arn: 'arn:aws:iam::123456789012:role/Deploy'}}\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := p.shutdown(t.Context()); err != nil {
+			t.Error(err)
+		}
+	}()
+	hour := time.Unix(1700000000, 0)
+	for _, e := range []rolesession.Event{
+		{Operation: "GetCallerIdentity", Outcome: rolesession.OutcomeOK},
+		{Role: "deploy", Operation: rolesession.OpAssumeRole, Outcome: rolesession.OutcomeOK, Expires: hour},
+		{Role: "deploy", Operation: rolesession.OpAssumeRole, Outcome: rolesession.OutcomeOK, Expires: hour.Add(-45 * time.Minute)},          // what a client asked for
+		{Role: "deploy", Operation: rolesession.OpAssumeRole, Outcome: rolesession.OutcomeOK, Expires: hour.Add(11 * time.Hour), Once: true}, // with a code of a device
+	} {
+		p.observeSTS(e)
+	}
+	if err := testutil.GatherAndCompare(p.metrics.Registry(), strings.NewReader(`
+# HELP countersign_role_session_expiry_timestamp_seconds When the last session of a role expires that is renewed while it is in use, by role.
+# TYPE countersign_role_session_expiry_timestamp_seconds gauge
+countersign_role_session_expiry_timestamp_seconds{role="deploy"} 1.7e+09
+`), "countersign_role_session_expiry_timestamp_seconds"); err != nil {
 		t.Error(err)
 	}
 }
