@@ -233,6 +233,36 @@ func TestParametersInAnotherCaseLeaveOpenWhatTheyName(t *testing.T) {
 	}
 }
 
+// The query protocol has written lists in several ways, and some services take all
+// of them. A tag that is not seen here would not be judged.
+func TestListsWrittenInAnotherWayAreNotOverlooked(t *testing.T) {
+	const rds, iam, alarms = "POST rds.us-east-1.amazonaws.com/", "POST iam.amazonaws.com/", "POST monitoring.us-east-1.amazonaws.com/"
+	const database = "Action=CreateDBSnapshot&Version=2014-10-31&DBInstanceIdentifier=d&DBSnapshotIdentifier=s"
+	const role = "Action=TagRole&Version=2010-05-08&RoleName=r"
+	for line, want := range map[[2]string][]string{
+		{rds, database + "&Tags.Tag.1.Key=env&Tags.Tag.1.Value=prod"}:     {"env"},
+		{iam, role + "&Tags.member.1.Key=env&Tags.member.1.Value=prod"}:   {"env"},
+		{iam, role + "&Tags.member.01.Key=env&Tags.member.01.Value=prod"}: {"env"},
+	} {
+		if c := call(t, line[0], formHeader, line[1]); c.Unknown != "" || !reflect.DeepEqual(c.Conditions["aws:tagkeys"], want) {
+			t.Errorf("%s: %q, %v", line[1], c.Unknown, c.Conditions)
+		}
+	}
+	for _, line := range [][2]string{
+		{rds, database + "&Tags.member.1.Key=env&Tags.member.1.Value=prod"},
+		{rds, database + "&Tags.1.Key=env&Tags.1.Value=prod"},
+		{iam, role + "&Tags.1.Key=env&Tags.1.Value=prod"},
+		{iam, role + "&tags.Member.1.key=env&tags.Member.1.value=prod"},
+	} {
+		if c := call(t, line[0], formHeader, line[1]); c.Unknown != errOddTags.Error() {
+			t.Errorf("%s: %q, %v", line[1], c.Unknown, c.Conditions)
+		}
+	}
+	if c := call(t, alarms, formHeader, "Action=DeleteAlarms&Version=2010-08-01&AlarmNames.member.1=mine&AlarmNames.1=yours"); len(c.Needs) != 1 || !c.Needs[0].ResourceUnknown {
+		t.Errorf("two lists: %q, %+v", c.Unknown, c.Needs)
+	}
+}
+
 // What some readers end a target at, or take for a slash, no other may pass.
 func TestTargetsThatReadersCutAreRefused(t *testing.T) {
 	for _, line := range []string{

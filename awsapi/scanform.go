@@ -131,8 +131,10 @@ func unhex(c byte) byte {
 func scanForm(params *form, p *plan) *found {
 	f := newFound(p)
 	squashed := make([]string, len(params.pairs)) // names in lower case, without numbers
+	lists := make([]struct{ top, form string }, len(params.pairs))
 	for i, pair := range params.pairs {
 		squashed[i] = strings.ToLower(squash(pair.key))
+		lists[i].top, lists[i].form = listForm(pair.key)
 	}
 	for leaf, path := range p.paths {
 		like := strings.ToLower(squash(path))
@@ -147,6 +149,15 @@ func scanForm(params *form, p *plan) *found {
 			}
 			continue
 		}
+		top, form := listForm(path)
+		for i, pair := range params.pairs {
+			// Some services take a list in each of the forms that the protocol has had
+			// ("Tags.Tag.1", "Tags.member.1", "Tags.1"); SDKs write one of them.
+			if l := lists[i]; l.form != "" && l.form != form && strings.EqualFold(l.top, top) ||
+				squashed[i] == like && squash(path) != squash(pair.key) {
+				f.odd[leaf] = true
+			}
+		}
 		if _, isKey := p.pairs[leaf]; isKey {
 			continue
 		}
@@ -160,8 +171,6 @@ func scanForm(params *form, p *plan) *found {
 			if _, ok := matchNumbered(path, pair.key); ok {
 				f.add(leaf, pair.value)
 				f.odd[leaf] = f.odd[leaf] || pair.plus
-			} else if squash(path) != squash(pair.key) {
-				f.odd[leaf] = true
 			}
 		}
 		// An empty list is sent as a bare name.
@@ -186,6 +195,19 @@ func scanForm(params *form, p *plan) *found {
 		}
 	}
 	return f
+}
+
+// listForm returns the member of a parameter's name, and how it writes a list there:
+// "#" for MEMBER.1, "member.#" for MEMBER.member.1, "" for neither.
+func listForm(name string) (top, form string) {
+	top, rest, _ := strings.Cut(name, ".")
+	if after, ok := strings.CutPrefix(rest, "member."); ok {
+		rest, form = after, "member."
+	}
+	if rest == "" || rest[0] != '#' && !isDigit(rest[0]) {
+		return top, ""
+	}
+	return top, form + "#"
 }
 
 func isValueOfPair(p *plan, leaf int) bool {
