@@ -434,8 +434,8 @@ func TestPauseInABody(t *testing.T) {
 // The handshake's limit ends with the handshake.
 func TestAnswerLaterThanTheHandshakeLimit(t *testing.T) {
 	t.Parallel()
-	p := startProxy(t, Options{Limits: Limits{Handshake: 4 * brief}, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		time.Sleep(brief * 9 / 2)
+	p := startProxy(t, Options{Limits: Limits{Handshake: brief}, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		time.Sleep(brief * 5 / 4)
 		io.WriteString(w, "late")
 	})})
 	var both sync.WaitGroup

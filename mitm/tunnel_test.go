@@ -144,11 +144,11 @@ func TestTunnelIsNotIdleWhileOneDirectionMoves(t *testing.T) {
 	t.Parallel()
 	remote := listen(t, func(c net.Conn) {
 		for range 15 {
-			time.Sleep(brief / 3)
+			time.Sleep(brief / 12)
 			io.WriteString(c, ".")
 		}
 	})
-	p := startProxy(t, Options{Route: tunnelRoute, Limits: Limits{TunnelIdle: 4 * brief}})
+	p := startProxy(t, Options{Route: tunnelRoute, Limits: Limits{TunnelIdle: brief}})
 	c := p.connect(remote)
 	b := make([]byte, 15)
 	if _, err := io.ReadFull(c, b); err != nil {
