@@ -132,7 +132,7 @@ func lineOf(e audit.Entry) line {
 		l.Call = strings.TrimSpace(e.Method + " " + e.Host)
 	}
 	if len(e.Resources) > 0 {
-		l.Resource = e.Resources[0]
+		l.Resource = strings.TrimPrefix(e.Resources[0], "https://") // of a console's page
 		if more := len(e.Resources) - 1; more > 0 {
 			l.Resource += fmt.Sprintf(" (+%d)", more)
 		}

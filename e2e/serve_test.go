@@ -262,3 +262,34 @@ func (p *proxy) connect(t testing.TB, authority string) (net.Conn, *http.Respons
 	t.Cleanup(func() { conn.Close() })
 	return conn, connectOver(t, conn, authority)
 }
+
+// Whoever can reach the admin listener cannot take the proxy's file descriptors.
+func TestAdminConnectionsAreBounded(t *testing.T) {
+	t.Parallel()
+	const most = 4
+	p := serve(t, strictMoto(t), fmt.Sprintf("limits: {connections: %d}\n", most))
+	var held []net.Conn
+	for range most {
+		c, err := net.Dial("tcp", p.admin)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		held = append(held, c)
+	}
+	transport := &http.Transport{DisableKeepAlives: true}
+	// A machine that is slow passes; one that serves a connection too many does not.
+	one := &http.Client{Transport: transport, Timeout: time.Second}
+	if response, err := one.Get("http://" + p.admin + "/healthz"); err == nil {
+		response.Body.Close()
+		t.Errorf("connection %d was served", most+1)
+	}
+	for _, c := range held {
+		c.Close()
+	}
+	response, err := (&http.Client{Transport: transport}).Get("http://" + p.admin + "/healthz")
+	if err != nil {
+		t.Fatal(err)
+	}
+	response.Body.Close()
+}

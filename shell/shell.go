@@ -12,10 +12,13 @@ func SetPOSIX(name, value string) string { return "export " + name + "=" + Quote
 func SetFish(name, value string) string { return "set -gx " + name + " " + quoteFish(value) }
 
 // SetPowerShell sets a variable of the environment in PowerShell. In single quotes
-// it knows one escape: a quote is doubled (about_Quoting_Rules).
+// it knows one escape: a quote is doubled (about_Quoting_Rules). It takes typographic
+// quotes for quotes as well (IsSingleQuote of its CharTraits.cs).
 func SetPowerShell(name, value string) string {
-	return "$Env:" + name + " = '" + strings.ReplaceAll(value, "'", "''") + "'"
+	return "$Env:" + name + " = '" + powerShellQuotes.Replace(value) + "'"
 }
+
+var powerShellQuotes = strings.NewReplacer("'", "''", "\u2018", "\u2018\u2018", "\u2019", "\u2019\u2019", "\u201a", "\u201a\u201a", "\u201b", "\u201b\u201b")
 
 // QuotePOSIX makes one word of a value for sh, bash, zsh and their kin. A value that
 // needs no quotes gets none.

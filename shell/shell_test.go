@@ -15,6 +15,7 @@ var values = map[string]struct{ posix, fish, powershell string }{
 	"[::1]":          {"'[::1]'", "'[::1]'", "'[::1]'"},
 	"~root":          {"'~root'", "'~root'", "'~root'"},
 	"two\nlines":     {"'two\nlines'", "'two\nlines'", "'two\nlines'"},
+	"a’; calc; ‘":    {"'a’; calc; ‘'", "'a’; calc; ‘'", "'a’’; calc; ‘‘'"},
 	"ümlaut":         {"'ümlaut'", "'ümlaut'", "'ümlaut'"},
 }
 

@@ -20,6 +20,7 @@ import (
 
 	"github.com/spf13/cobra"
 	"go.uber.org/zap"
+	"golang.org/x/net/netutil"
 	"golang.org/x/term"
 
 	"github.com/countersign-proxy/countersign/audit"
@@ -188,6 +189,9 @@ func (p *proxy) listen(ctx context.Context, failed func(error)) (err error) {
 		l, err := listen(ctx, key, address)
 		if err != nil {
 			return nil, err
+		}
+		if key == "admin.listen" || key == "metrics.listen" { // the others count by themselves
+			l = netutil.LimitListener(l, cfg.Limits.Connections)
 		}
 		if cfg.TLS.Enabled() && !config.LoopbackAddress(address) {
 			if p.certificate.Load() == nil {
