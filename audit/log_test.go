@@ -437,6 +437,36 @@ func TestAfterClose(t *testing.T) {
 }
 
 // blockedWriter takes nothing until it is released.
+// A file that is looked at may be closed meanwhile, because another one has taken its
+// place. That one counts, and no request is refused for the first.
+func TestCheckWhileTheFileIsReplaced(t *testing.T) {
+	dir := t.TempDir()
+	first, err := os.Create(filepath.Join(dir, "first"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	second, err := os.Create(filepath.Join(dir, "second"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer second.Close()
+	if err := first.Close(); err != nil {
+		t.Fatal(err)
+	}
+	looks := 0
+	if err := checkPresent(func() *os.File {
+		if looks++; looks == 1 {
+			return first
+		}
+		return second
+	}, 1); err != nil {
+		t.Errorf("the file that took its place: %v", err)
+	}
+	if err := checkPresent(func() *os.File { return first }, 1); err == nil {
+		t.Error("nothing is wrong with a closed file")
+	}
+}
+
 type blockedWriter struct {
 	entered chan struct{}
 	release chan struct{}

@@ -154,7 +154,18 @@ func (s *fileSink) write(lines []byte) (int, error) {
 	return n, err
 }
 
-func (s *fileSink) check(need int64) error { return checkFile(s.file.Load(), need) }
+func (s *fileSink) check(need int64) error { return checkPresent(s.file.Load, need) }
+
+// checkPresent looks at the present file. One whose place another takes meanwhile is
+// closed then, which says nothing of the other.
+func checkPresent(present func() *os.File, need int64) error {
+	for {
+		f := present()
+		if err := checkFile(f, need); err == nil || present() == f {
+			return err
+		}
+	}
+}
 
 func (s *fileSink) close() error { return s.file.Load().Close() }
 
