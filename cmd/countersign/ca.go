@@ -6,9 +6,10 @@ import (
 	"strings"
 	"time"
 
+	"os"
+
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
-	"os"
 
 	"github.com/countersign-proxy/countersign/ca"
 	"github.com/countersign-proxy/countersign/config"

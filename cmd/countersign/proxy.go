@@ -9,9 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"path/filepath"
 	"reflect"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -252,24 +250,6 @@ func (p *proxy) newEngine(ctx context.Context, cfg *config.Config, g grants, bef
 	return e, nil
 }
 
-// reload takes the whole new configuration or none of it.
-func (p *proxy) reload(ctx context.Context, cfg *config.Config) error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	before := p.engine.Load()
-	e, err := p.newEngine(ctx, cfg, newGrants(cfg, p.opt.Getenv), before)
-	if err != nil {
-		return err
-	}
-	p.engine.Store(e)
-	p.metrics.SetRoles(e.grants.order)
-	if e.sessions != before.sessions {
-		// Requests that are on their way hold their credentials already.
-		time.AfterFunc(time.Minute, func() { _ = before.sessions.Close(); before.transport.CloseIdleConnections() })
-	}
-	return nil
-}
-
 // serve runs a server on a listener until it is shut down.
 func (p *proxy) serve(name string, l net.Listener, h http.Handler, failed func(error)) {
 	s := metrics.NewServer(h, zap.NewStdLog(p.log.Named(name)))
@@ -294,85 +274,6 @@ func (p *proxy) serveProxy(l net.Listener, failed func(error)) {
 	}()
 }
 
-// admin is the handler of the admin and metrics listeners.
-func (p *proxy) admin(extra map[string]http.Handler) http.Handler {
-	return metrics.NewAdmin(metrics.AdminOptions{
-		Gatherer: p.metrics.Registry(), Extra: extra, Hosts: p.engine.Load().cfg.Admin.Hosts,
-		Ready: func() error {
-			if p.draining.Load() {
-				return errors.New("draining")
-			}
-			return p.engine.Load().identities.Ready()
-		},
-	})
-}
-
-// drain sends clients elsewhere while all of them are still served: /readyz says
-// so to balancers, and every answer to those that are connected. It lasts for delay,
-// or until ctx ends. On loopback no balancer has to learn anything, so it is over
-// when nobody is connected.
-func (p *proxy) drain(ctx context.Context, delay time.Duration) {
-	p.draining.Store(true)
-	p.mitm.Drain()
-	if delay <= 0 {
-		return
-	}
-	cfg := p.engine.Load().cfg
-	local := true
-	for _, address := range []string{cfg.Listen, cfg.Endpoint.Listen} {
-		local = local && (address == "" || config.LoopbackAddress(address))
-	}
-	over := time.NewTimer(delay)
-	defer over.Stop()
-	look := time.NewTicker(20 * time.Millisecond)
-	defer look.Stop()
-	for {
-		if local && p.mitm.Stats().Connections+p.endpointClients.Load() == 0 {
-			return
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-over.C:
-			return
-		case <-look.C:
-		}
-	}
-}
-
-// shutdown lets requests end, until ctx does.
-func (p *proxy) shutdown(ctx context.Context) error {
-	p.drain(ctx, 0)
-	if p.console != nil {
-		p.console.Close() // streams of live activity would hold their server open
-	}
-	var clients sync.WaitGroup
-	var endpoint error
-	clients.Go(func() {
-		if p.endpoint != nil {
-			endpoint = shutdownServer(ctx, p.endpoint)
-		}
-	})
-	errs := []error{p.mitm.Shutdown(ctx)}
-	clients.Wait()
-	errs = append(errs, endpoint)
-	for _, s := range p.servers { // they say until now that the proxy is not ready
-		errs = append(errs, shutdownServer(ctx, s))
-	}
-	e := p.engine.Load()
-	errs = append(errs, e.sessions.Close(), p.audit.Close(ctx))
-	e.transport.CloseIdleConnections()
-	return errors.Join(errs...)
-}
-
-// shutdownServer lets requests end, and cuts off what is left when ctx ends.
-func shutdownServer(ctx context.Context, s *http.Server) error {
-	if err := s.Shutdown(ctx); err != nil {
-		return errors.Join(err, s.Close())
-	}
-	return nil
-}
-
 // observeSTS counts calls to STS and says when they fail.
 func (p *proxy) observeSTS(e rolesession.Event) {
 	p.metrics.STSRequest(e.Role, string(e.Outcome), e.Duration)
@@ -385,79 +286,6 @@ func (p *proxy) observeSTS(e rolesession.Event) {
 		p.metrics.RoleSessionExpiry(e.Role, e.Expires)
 	}
 }
-
-// recordEvent writes what the proxy's outer parts saw into the record.
-func (p *proxy) recordEvent(ev mitm.Event, requestID string) {
-	if ev.Time.IsZero() { // it ends with the answer that is given now
-		ev.Time = time.Now()
-	}
-	e := audit.Entry{
-		Time: ev.Time.Add(-ev.Duration), RequestID: requestID, Client: ev.Client, Method: ev.Method, Host: ev.Host,
-		Status: ev.Status, Reason: ev.Code, Decision: audit.Deny, Duration: ev.Duration, Identity: ev.User, AccessKeyID: ev.Key,
-		RequestBytes: ev.Sent, ResponseBytes: ev.Received,
-	}
-	if ev.Port != 0 && ev.Port != 443 {
-		e.Host = net.JoinHostPort(ev.Host, strconv.Itoa(ev.Port))
-	}
-	if ev.Kind == mitm.KindTunnel {
-		e.Decision = audit.Allow
-	}
-	if e.Decision == audit.Deny {
-		e.Error = ev.Reason
-	}
-	if ev.Err != nil && !strings.Contains(e.Error, ev.Err.Error()) {
-		if e.Error != "" {
-			e.Error += ": "
-		}
-		e.Error += ev.Err.Error()
-	}
-	switch ev.Kind {
-	case mitm.KindPanic:
-		if ev.Method != http.MethodConnect {
-			return // the pipeline has recorded its request
-		}
-	case mitm.KindSilent:
-		return // no request, and mostly no fault: clients connect ahead of need
-	case mitm.KindReject:
-		switch ev.Code {
-		case mitm.CodeTunnelLimit:
-			p.metrics.TunnelRejected("limit")
-		case mitm.CodeDial:
-			p.metrics.TunnelRejected("failed")
-		default:
-			p.metrics.TunnelRejected("refused")
-		}
-	case mitm.KindTunnel:
-		p.metrics.TunnelEnded()
-	}
-	if ev.Kind == mitm.KindHandshake && ev.Code == mitm.CodeUntrusted {
-		p.log.Warn("a client does not trust the CA: it needs AWS_CA_BUNDLE (or SSL_CERT_FILE, NODE_EXTRA_CA_CERTS, a Java trust store); see `countersign env` and docs/ca.md",
-			zap.String("client", ev.Client), zap.String("host", ev.Host))
-	}
-	if err := p.audit.Write(e); err != nil {
-		p.log.Error("audit line lost", zap.Error(err))
-	}
-}
-
-// refuseRequest answers a request that never reached the pipeline in the shape
-// that the clients of the host it was sent to understand.
-func (p *proxy) refuseRequest(w http.ResponseWriter, r *http.Request, ev mitm.Event) {
-	id := audit.NewRequestID()
-	p.recordEvent(ev, id)
-	host, _ := awsapi.LookupHost(ev.Host)
-	w.Header().Set("Connection", "close")
-	awsapi.WriteError(statusWriter{w, ev.Status}, r, host, awsapi.ProtocolUnknown, awsapi.APIError{
-		Kind: awsapi.ErrInvalidRequest, Message: ev.Reason, RequestID: id,
-	})
-}
-
-// statusWriter answers with a status of its own.
-type statusWriter struct {
-	http.ResponseWriter
-	status int
-}
-
-func (w statusWriter) WriteHeader(int) { w.ResponseWriter.WriteHeader(w.status) }
 
 // checkCredentialCalls refuses names that let nothing through: one that is
 // misspelt would be found out when the call is needed.
@@ -472,72 +300,6 @@ func checkCredentialCalls(calls []string) error {
 		}
 	}
 	return nil
-}
-
-// openAuthority opens the CA of the configuration, and makes one on first use.
-func openAuthority(cfg *config.Config, opt ca.Options) (*ca.Authority, error) {
-	dir, err := authorityDir(cfg)
-	if err != nil {
-		return nil, err
-	}
-	return ca.Open(dir, opt)
-}
-
-// authorityDir is where the CA is kept; the state directory is checked and made.
-func authorityDir(cfg *config.Config) (string, error) {
-	if filepath.Dir(cfg.CA.Dir) == cfg.StateDir {
-		if err := config.MakeStateDir(cfg.StateDir); err != nil {
-			return "", err
-		}
-	}
-	return cfg.CA.Dir, nil
-}
-
-// authorityOptions are those of a CA whose certificates are counted.
-func (p *proxy) authorityOptions(cfg *config.Config) ca.Options {
-	opt := authorityOptions(cfg)
-	opt.Issued = func(string) { p.metrics.CertificateIssued() }
-	return opt
-}
-
-func authorityOptions(cfg *config.Config) ca.Options {
-	return ca.Options{Suffixes: authoritySuffixes(cfg), RotateBefore: cfg.CA.RotateBefore, CacheSize: cfg.Limits.Certificates}
-}
-
-// authoritySuffixes are the names that the CA may sign for: AWS's, and those
-// that rules name.
-func authoritySuffixes(cfg *config.Config) []string {
-	out := awsapi.SuffixesOfAWS()
-	for _, h := range cfg.Hosts {
-		out = append(out, h.Pattern)
-	}
-	for _, u := range cfg.Unsigned {
-		out = append(out, u.Hosts...)
-	}
-	return out
-}
-
-// upstreamRoots reads what connections to AWS are checked against.
-func upstreamRoots(getenv func(string) string) (*x509.CertPool, error) {
-	roots, err := ca.EnvironmentRoots(ca.TrustOptions{Getenv: getenv})
-	if err != nil {
-		return nil, err
-	}
-	return certPool(roots), nil
-}
-
-// certPool is what AWS's certificates are checked against: the system's roots,
-// and what the environment of this process trusts.
-func certPool(sources []ca.Source) *x509.CertPool {
-	pool := x509.NewCertPool()
-	for _, s := range sources {
-		for _, der := range s.Certificates {
-			if c, err := x509.ParseCertificate(der); err == nil {
-				pool.AddCert(c)
-			}
-		}
-	}
-	return pool
 }
 
 func signatureReasons() []string {

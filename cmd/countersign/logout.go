@@ -1,0 +1,51 @@
+package main
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/countersign-proxy/countersign/config"
+	"github.com/countersign-proxy/countersign/identity"
+)
+
+func newLogout(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use:   "logout",
+		Short: "End all sessions of an identity",
+		Long: "End the client credentials and page sign-ins of an identity that were made until now. AWS\n" +
+			"console sessions that are open live until they expire.",
+		Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			cfg, err := a.load()
+			if err != nil {
+				return err
+			}
+			g := newGrants(cfg, a.getenv)
+			who, err := g.identity(a.identity)
+			if err != nil {
+				return err
+			}
+			now := time.Now().UTC()
+			err = revokeOwn(cfg)(identity.Revocation{Identity: who.Name, Before: &now, At: now, By: osUser(a.getenv), Note: "logout"})
+			if err != nil {
+				return err
+			}
+			fmt.Fprintf(a.stderr, "All sessions of %q that were made until now have ended here.\n"+
+				"AWS console sessions live until they expire: sign out in the console too.\n", who.Name)
+			return nil
+		},
+	}
+}
+
+// revokeOwn writes revocations that people make for themselves. A revocation of all
+// that an identity holds would take its static pairs too, for good.
+func revokeOwn(cfg *config.Config) func(identity.Revocation) error {
+	return func(r identity.Revocation) error {
+		if r.Identity != "" && len(cfg.Identities[r.Identity].Credentials) > 0 {
+			return fmt.Errorf("identity %q has static credentials in the configuration, which would be revoked for good: revoke what was minted one by one (countersign sessions, countersign revoke ID)", r.Identity)
+		}
+		return identity.Revoke(cfg.Revocations, time.Now(), r)
+	}
+}
