@@ -50,6 +50,11 @@ func TestBrowser(t *testing.T) {
 	if text := browser.Ask[string](c, row+".innerText"); !strings.Contains(text, "s3:PutObject") || !strings.Contains(text, `"Resource": "arn:aws:s3:::shop-releases/app/v42.tar.gz"`) {
 		t.Errorf("the denial says: %s", text)
 	}
+	c.Do(`navigator.clipboard.writeText = async (text) => { window.copied = text; }; ` + row + `.querySelector(".copy").click()`)
+	c.Until(`window.copied === ` + row + `.querySelector("pre").textContent`)
+	if n := browser.Ask[int](c, `[...document.querySelectorAll("#lines .copy")].filter((e) => e.checkVisibility()).length`); n != 1 {
+		t.Errorf("%d statements can be copied", n)
+	}
 	c.Shot("page")
 	c.Run(chromedp.Click("#denials"))
 	if shown := browser.Ask[int](c, `[...document.querySelectorAll("#lines tbody tr")].filter((r) => r.checkVisibility()).length`); shown != 2 {

@@ -77,6 +77,29 @@ function showDenials() {
 denials.addEventListener("change", showDenials);
 showDenials();
 
+// The statement beside a denial can be copied, where the browser lets a page do so.
+function offerCopy(row) {
+  const copy = row.querySelector(".copy");
+  copy.hidden = !navigator.clipboard || row.querySelector("pre").hidden;
+  copy.textContent = "Copy statement";
+}
+for (const row of body.rows) {
+  offerCopy(row);
+}
+body.addEventListener("click", async (event) => {
+  const copy = event.target.closest(".copy");
+  if (!copy) {
+    return;
+  }
+  try {
+    await navigator.clipboard.writeText(copy.closest("details").querySelector("pre").textContent);
+    copy.textContent = "Copied";
+  } catch {
+    copy.textContent = "Select and copy by hand";
+  }
+  setTimeout(() => { copy.textContent = "Copy statement"; }, 2000);
+});
+
 // What a line holds comes from clients, so it is only ever set as text.
 function addLine(line) {
   const row = empty.content.firstElementChild.cloneNode(true);
@@ -87,6 +110,7 @@ function addLine(line) {
   row.querySelector("time").dateTime = line.time;
   row.querySelector(".why").hidden = !line.advice && !line.statement;
   row.querySelector("pre").hidden = !line.statement;
+  offerCopy(row);
   body.prepend(row);
   while (body.rows.length > most) {
     body.deleteRow(-1);
