@@ -80,8 +80,23 @@ func TestCloudFormationStack(t *testing.T) {
 			name:       "ec2",
 			parameters: map[string]string{"SourceRoleName": "cfn-ec2", "RoleName": "cfn-ec2-deploy"},
 			source: []statement{{Effect: "Allow", Principal: map[string]string{"Service": "ec2.amazonaws.com"},
-				Action: []any{"sts:AssumeRole", "sts:TagSession"}}},
+				Action: "sts:AssumeRole"}},
 			principal: sourceARN("cfn-ec2"),
+		},
+		{
+			name:       "ecs",
+			parameters: map[string]string{"SourceRoleName": "cfn-ecs", "RoleName": "cfn-ecs-deploy", "Workload": "ecs"},
+			source: []statement{{Effect: "Allow", Principal: map[string]string{"Service": "ecs-tasks.amazonaws.com"}, Action: "sts:AssumeRole",
+				Condition: map[string]map[string]string{"StringEquals": {"aws:SourceAccount": account}}}},
+			principal: sourceARN("cfn-ecs"),
+		},
+		{
+			name:       "pod-identity",
+			parameters: map[string]string{"SourceRoleName": "cfn-pod", "RoleName": "cfn-pod-deploy", "Workload": "pod-identity", "ServiceAccount": "aws/gateway"},
+			source: []statement{{Effect: "Allow", Principal: map[string]string{"Service": "pods.eks.amazonaws.com"}, Action: []any{"sts:AssumeRole", "sts:TagSession"},
+				Condition: map[string]map[string]string{"StringEquals": {
+					"aws:RequestTag/kubernetes-namespace": "aws", "aws:RequestTag/kubernetes-service-account": "gateway"}}}},
+			principal: sourceARN("cfn-pod"),
 		},
 		{
 			name: "irsa",

@@ -81,11 +81,24 @@ module "irsa" {
   oidc_provider_arn = "arn:aws:iam::123456789012:oidc-provider/oidc.eks.us-east-1.amazonaws.com/id/0123"
 }
 
+module "pod" {
+  source          = %q
+  name            = "tf-pod"
+  workload        = "pod-identity"
+  service_account = "aws/gateway"
+}
+
+module "ecs" {
+  source   = %q
+  name     = "tf-ecs"
+  workload = "ecs"
+}
+
 output "roles" {
   value     = module.ec2.countersign_roles
   sensitive = true
 }
-`, module, module))
+`, module, module, module, module))
 
 	w := throughExec(t, u, deployARN)
 	w.env = append(w.env, "TF_CLI_CONFIG_FILE="+settings, "TF_IN_AUTOMATION=1", "TF_PLUGIN_CACHE_DIR=")
@@ -145,6 +158,21 @@ output "roles" {
 	}
 	if answer.Role.MaxSessionDuration != 7200 {
 		t.Errorf("sessions of %d s", answer.Role.MaxSessionDuration)
+	}
+	// Nobody but its workload can have the proxy's own role.
+	for name, want := range map[string]map[string]any{
+		"tf-countersign": {"Effect": "Allow", "Action": "sts:AssumeRole", "Principal": map[string]any{"Service": "ec2.amazonaws.com"}},
+		"tf-ecs": {"Effect": "Allow", "Action": "sts:AssumeRole", "Principal": map[string]any{"Service": "ecs-tasks.amazonaws.com"},
+			"Condition": map[string]any{"StringEquals": map[string]any{"aws:SourceAccount": account}}},
+		"tf-pod": {"Effect": "Allow", "Action": []any{"sts:TagSession", "sts:AssumeRole"}, "Principal": map[string]any{"Service": "pods.eks.amazonaws.com"},
+			"Condition": map[string]any{"StringEquals": map[string]any{"aws:RequestTag/kubernetes-namespace": "aws", "aws:RequestTag/kubernetes-service-account": "gateway"}}},
+	} {
+		if err := json.Unmarshal([]byte(direct.must(t, dir, nil, cli, "--output", "json", "iam", "get-role", "--role-name", name)), &answer); err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(map[string]any{"Version": "2012-10-17", "Statement": []any{want}}, answer.Role.AssumeRolePolicyDocument); diff != "" {
+			t.Errorf("%s: (-want +got)\n%s", name, diff)
+		}
 	}
 
 	// The roles, as the proxy's configuration has them.

@@ -13,16 +13,38 @@ locals {
   }
 }
 
+data "aws_caller_identity" "here" {
+  count = local.make_source && var.workload == "ecs" ? 1 : 0
+}
+
 data "aws_iam_policy_document" "source_trust" {
   count = local.make_source ? 1 : 0
 
   dynamic "statement" {
     for_each = var.workload == "irsa" ? [] : [local.services[var.workload]]
     content {
-      actions = ["sts:AssumeRole", "sts:TagSession"]
+      actions = var.workload == "pod-identity" ? ["sts:AssumeRole", "sts:TagSession"] : ["sts:AssumeRole"]
       principals {
         type        = "Service"
         identifiers = [statement.value]
+      }
+      # Else whoever may make an association, or a task of another account, could be
+      # given this role.
+      dynamic "condition" {
+        for_each = var.workload == "pod-identity" ? { namespace = local.account[0], service-account = local.account[1] } : {}
+        content {
+          test     = "StringEquals"
+          variable = "aws:RequestTag/kubernetes-${condition.key}"
+          values   = [condition.value]
+        }
+      }
+      dynamic "condition" {
+        for_each = data.aws_caller_identity.here[*].account_id
+        content {
+          test     = "StringEquals"
+          variable = "aws:SourceAccount"
+          values   = [condition.value]
+        }
       }
     }
   }

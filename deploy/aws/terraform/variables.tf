@@ -33,7 +33,7 @@ variable "oidc_provider_arn" {
 }
 
 variable "service_account" {
-  description = "For irsa: namespace and name of the proxy's service account, with a slash between."
+  description = "For irsa and pod-identity: namespace and name of the proxy's service account, with a slash between. An association of Pod Identity has to keep its session tags, which tell it to IAM."
   type        = string
   default     = "countersign/countersign"
 
