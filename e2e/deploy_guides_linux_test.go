@@ -41,6 +41,7 @@ set -eu
 case "$1 $2" in
   "apply -f") if [ "$3" = - ]; then cat >/dev/null; else exec kubectl-validate --version 1.30 "$3" >&2; fi ;;
   "apply -k") kustomize build "$3" >"$TMPDIR/built.yaml" && exec kubectl-validate --version 1.30 "$TMPDIR/built.yaml" >&2 ;;
+  "create serviceaccount") ;;
   "create secret" | "create configmap")
     for argument; do
       case "$argument" in --from-file=*) test -s "${argument##*=}" ;; esac
