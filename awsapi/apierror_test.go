@@ -171,3 +171,30 @@ func TestErrorKindsHaveWords(t *testing.T) {
 		t.Error("a kind out of range has no word")
 	}
 }
+
+// Where nothing says which service is meant, the request's own form tells what its
+// client can read.
+func TestProtocolOfAnUnknownService(t *testing.T) {
+	for _, tt := range []struct {
+		name, target  string
+		authorization string
+		contentType   string
+		want          Protocol
+	}{
+		{"nothing at all", "/", "", "", ProtocolRESTJSON},
+		{"JSON", "/", "", "application/x-amz-json-1.0", ProtocolJSON},
+		{"a form", "/", "", "application/x-www-form-urlencoded; charset=utf-8", ProtocolQuery},
+		{"a query", "/?Action=ListDomains&Version=2009-04-15", "", "", ProtocolQuery},
+		{"a query with Signature Version 2", "/?Action=ListDomains&AWSAccessKeyId=K&SignatureVersion=2&Signature=s", "", "", ProtocolQuery},
+		{"S3 with Signature Version 2", "/bucket/key", "AWS AKIDEXAMPLE:c2lnbmF0dXJl", "", ProtocolS3},
+		{"a link with Signature Version 2", "/bucket/key?AWSAccessKeyId=K&Expires=1795412658&Signature=s", "", "", ProtocolS3},
+		{"Signature Version 4", "/bucket/key", "AWS4-HMAC-SHA256 Credential=K", "", ProtocolRESTJSON},
+	} {
+		r := httptest.NewRequest("GET", tt.target, nil)
+		r.Header.Set("Authorization", tt.authorization)
+		r.Header.Set("Content-Type", tt.contentType)
+		if got := ProtocolOf(Host{}, r); got != tt.want {
+			t.Errorf("%s: %v, want %v", tt.name, got, tt.want)
+		}
+	}
+}

@@ -40,6 +40,16 @@ func ProtocolOf(h Host, r *http.Request) Protocol {
 	if len(protocols) > 0 {
 		return protocols[0]
 	}
+	// The service is not known: the host is none of the tables', or is still to be
+	// told by a signature that could not be read. Signature Version 2 in its first
+	// form is S3's alone.
+	query := r.URL.Query()
+	switch {
+	case strings.HasPrefix(r.Header.Get("Authorization"), "AWS "), query.Has("AWSAccessKeyId") && query.Has("Expires"):
+		return ProtocolS3
+	case form, query.Has("Action"):
+		return ProtocolQuery
+	}
 	return ProtocolRESTJSON
 }
 

@@ -66,7 +66,8 @@ const (
 	JavaFile   = "bundle.jks"
 	TokenFile  = "token" // what proves to the sidecar who fetches credentials
 
-	NodeProxyFile = "node-proxy.cjs" // what makes Node.js go through the sidecar
+	NodeProxyFile = "node-proxy.cjs"  // what makes Node.js go through the sidecar
+	PHPFile       = "countersign.ini" // what makes PHP trust the bundle
 )
 
 // Ports of the sidecar. The first two are on loopback.

@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
+	"path"
 	"path/filepath"
 	"regexp"
 	"runtime"
@@ -35,6 +36,7 @@ type trustFiles struct {
 	Java   string // JKS, as Bundle
 
 	NodeProxy string // what makes Node.js go through the proxy
+	PHP       string // what makes PHP trust the Bundle; PHP is told its folder
 }
 
 // noProxy are the addresses that clients must reach directly: themselves and
@@ -81,12 +83,12 @@ func (s settings) variables(getenv func(string) string) []variable {
 	// the machine it runs on.
 	set = append(set, variable{"AWS_EC2_METADATA_DISABLED", "true"})
 	for _, name := range trustVariables(getenv) {
-		path := s.Trust.Bundle
+		file := s.Trust.Bundle
 		if name == "NODE_EXTRA_CA_CERTS" {
-			path = s.Trust.Node
+			file = s.Trust.Node
 		}
-		if path != "" {
-			set = append(set, variable{name, path})
+		if file != "" {
+			set = append(set, variable{name, file})
 		}
 	}
 	if s.Trust.Java != "" {
@@ -95,7 +97,19 @@ func (s settings) variables(getenv func(string) string) []variable {
 	if s.Trust.NodeProxy != "" {
 		set = append(set, variable{"NODE_OPTIONS", nodeOptions(getenv("NODE_OPTIONS"), s.Trust.NodeProxy)})
 	}
+	if s.Trust.PHP != "" {
+		set = append(set, variable{"PHP_INI_SCAN_DIR", phpScanDir(getenv("PHP_INI_SCAN_DIR"), folder(s.Trust.PHP))})
+	}
 	return set
+}
+
+// folder is what a file is in. Paths of a sidecar have slashes wherever they are
+// written.
+func folder(file string) string {
+	if strings.HasPrefix(file, "/") {
+		return path.Dir(file)
+	}
+	return filepath.Dir(file)
 }
 
 // keys are the client credentials, or where to fetch them.
@@ -113,7 +127,7 @@ func (s settings) keys() []variable {
 // alwaysTrust are the variables that AWS clients read; the others of
 // ca.TrustVariables are only changed where the parent had set them, so that
 // programs keep their own roots.
-var alwaysTrust = []string{"AWS_CA_BUNDLE", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "NODE_EXTRA_CA_CERTS"}
+var alwaysTrust = []string{"AWS_CA_BUNDLE", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "NODE_EXTRA_CA_CERTS", "PERL_LWP_SSL_CA_FILE"}
 
 func trustVariables(getenv func(string) string) []string {
 	out := slices.Clone(alwaysTrust)
@@ -321,11 +335,12 @@ func writeTrust(authority *ca.Authority, dir string, mode fs.FileMode, roots []c
 		Java:   filepath.Join(dir, inject.JavaFile),
 
 		NodeProxy: filepath.Join(dir, inject.NodeProxyFile),
+		PHP:       filepath.Join(dir, inject.PHPFile),
 	}
 	for _, f := range []struct {
 		path string
 		data []byte
-	}{{t.Bundle, bundle.PEM()}, {t.Node, node.PEM()}, {t.Java, store}, {t.NodeProxy, nodeProxyFor(authority.Suffixes())}} {
+	}{{t.Bundle, bundle.PEM()}, {t.Node, node.PEM()}, {t.Java, store}, {t.NodeProxy, nodeProxyFor(authority.Suffixes())}, {t.PHP, []byte(phpINI)}} {
 		if err := ca.WriteFile(f.path, f.data, mode); err != nil {
 			return trustFiles{}, err
 		}

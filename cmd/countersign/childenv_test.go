@@ -21,7 +21,7 @@ func TestVariablesOfAClient(t *testing.T) {
 		ProxyURL:    "http://127.0.0.1:8800",
 		Credentials: identity.Credentials{AccessKeyID: "CSIGEXAMPLEKEYID2345", SecretAccessKey: "a secret", SessionToken: "a token"},
 		Region:      "eu-central-1",
-		Trust:       trustFiles{Bundle: "/s/bundle.pem", Node: "/s/node.pem", Java: "/s/bundle.jks", NodeProxy: "/s/node-proxy.cjs"},
+		Trust:       trustFiles{Bundle: "/s/bundle.pem", Node: "/s/node.pem", Java: "/s/bundle.jks", NodeProxy: "/s/node-proxy.cjs", PHP: "/s/countersign.ini"},
 	}
 	const direct = "localhost,127.0.0.1,::1,169.254.169.254,169.254.170.2,169.254.170.23,fd00:ec2::254,fd00:ec2::23"
 	want := []variable{
@@ -31,12 +31,13 @@ func TestVariablesOfAClient(t *testing.T) {
 		{"AWS_REGION", "eu-central-1"}, {"AWS_DEFAULT_REGION", "eu-central-1"},
 		{"AWS_EC2_METADATA_DISABLED", "true"},
 		{"AWS_CA_BUNDLE", "/s/bundle.pem"}, {"SSL_CERT_FILE", "/s/bundle.pem"}, {"REQUESTS_CA_BUNDLE", "/s/bundle.pem"},
-		{"CURL_CA_BUNDLE", "/s/bundle.pem"}, {"NODE_EXTRA_CA_CERTS", "/s/node.pem"},
+		{"CURL_CA_BUNDLE", "/s/bundle.pem"}, {"NODE_EXTRA_CA_CERTS", "/s/node.pem"}, {"PERL_LWP_SSL_CA_FILE", "/s/bundle.pem"},
 		{"PIP_CERT", "/s/bundle.pem"},
 		{"JAVA_TOOL_OPTIONS", "-Djavax.net.ssl.trustStore=/s/bundle.jks -Djavax.net.ssl.trustStorePassword=changeit -Djavax.net.ssl.trustStoreType=JKS " +
 			"-Dhttps.proxyHost=127.0.0.1 -Dhttps.proxyPort=8800 -Dhttp.proxyHost=127.0.0.1 -Dhttp.proxyPort=8800 -Dhttp.nonProxyHosts=" +
 			"localhost|127.*|[::1]|169.254.169.254|169.254.170.2|169.254.170.23|[fd00:ec2::254]|[fd00:ec2::23]|intranet.example.com|*.intranet.example.com"},
 		{"NODE_OPTIONS", "--require /s/node-proxy.cjs"},
+		{"PHP_INI_SCAN_DIR", ":/s"},
 	}
 	got := s.variables(in(map[string]string{"NO_PROXY": "intranet.example.com", "PIP_CERT": "/etc/company.pem", "SSL_CERT_DIR": "/etc/ssl/certs"}))
 	if diff := cmp.Diff(want, got); diff != "" {

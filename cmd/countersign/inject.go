@@ -83,7 +83,7 @@ func podEnvironment(role string, existing func(string) string) []inject.Variable
 		ProxyURL:  "http://" + loopback(inject.ProxyPort),
 		Endpoint:  "http://" + loopback(inject.AdminPort) + "/credentials?role=" + url.QueryEscape(role),
 		TokenFile: at(inject.TokenFile),
-		Trust:     trustFiles{Bundle: at(inject.BundleFile), Node: at(inject.NodeFile), Java: at(inject.JavaFile), NodeProxy: at(inject.NodeProxyFile)},
+		Trust:     trustFiles{Bundle: at(inject.BundleFile), Node: at(inject.NodeFile), Java: at(inject.JavaFile), NodeProxy: at(inject.NodeProxyFile), PHP: at(inject.PHPFile)},
 	}
 	getenv := func(name string) string {
 		if name == "NO_PROXY" {
