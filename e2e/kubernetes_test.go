@@ -381,6 +381,10 @@ func testClusterWebhook(t *testing.T, c *cluster) {
 				t.Fatalf("a pod is created without its sidecar: %d: %s", a.status, a.message())
 			}
 		}
+		// That is what the alert CountersignInjectorUnreachable goes by.
+		if _, counted, _ := c.try(http.MethodGet, "/metrics", "", nil); !bytes.Contains(counted, []byte(`apiserver_admission_webhook_rejection_count{error_type="calling_webhook_error",name="inject.countersign.dev"`)) {
+			t.Error("the API server does not count the calls that failed")
+		}
 		// Others do not wait for it.
 		for path, annotations := range map[string]string{pods: "", "/api/v1/namespaces/plain/pods": askingRole} {
 			if a := c.call(http.MethodPost, path+trial, askingFor("other", annotations)); a.status != http.StatusCreated {
