@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"crypto/rand"
+	"crypto/subtle"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -31,7 +32,7 @@ func (a *app) openOnce(ctx context.Context, target string, open func(ctx context
 	served := make(chan struct{})
 	var once sync.Once
 	server := &http.Server{ReadHeaderTimeout: 10 * time.Second, WriteTimeout: 10 * time.Second, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.Method != http.MethodGet || r.URL.Path != path || r.Host != l.Addr().String() {
+		if r.Method != http.MethodGet || subtle.ConstantTimeCompare([]byte(r.URL.Path), []byte(path)) != 1 || r.Host != l.Addr().String() {
 			http.NotFound(w, r)
 			return
 		}

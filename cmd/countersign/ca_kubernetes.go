@@ -104,7 +104,7 @@ func (a *app) kubernetesKeys(ctx context.Context, cfg *config.Config, names kube
 	if err := errors.Join(os.Mkdir(shown, 0o700), os.WriteFile(filepath.Join(shown, authorityKey), kept[authorityKey], 0o600)); err != nil {
 		return err
 	}
-	authority, err := ca.Open(shown, authorityOptions(cfg))
+	authority, err := ca.Load(shown, authorityOptions(cfg))
 	if err != nil {
 		return err
 	}
@@ -171,9 +171,14 @@ func inCluster(getenv func(string) string, account string) (*kubernetesAPI, erro
 	return &kubernetesAPI{
 		base: "https://" + net.JoinHostPort(host, port), token: token, namespace: namespace,
 		// No proxy: the token is for the API server alone.
-		client: &http.Client{Timeout: kubernetesTimeout, Transport: &http.Transport{
-			TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}, DisableKeepAlives: true,
-		}},
+		client: &http.Client{
+			Timeout: kubernetesTimeout,
+			Transport: &http.Transport{
+				TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}, DisableKeepAlives: true,
+			},
+			// Nor are the keys, which a redirect would have sent on.
+			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		},
 	}, nil
 }
 
