@@ -35,11 +35,11 @@ type OIDC struct {
 }
 
 const (
-	loginLife    = 10 * time.Minute // from leaving for the issuer to coming back
-	loginCookie  = "countersign-login"
-	issuerTimout = 15 * time.Second
-	maxCode      = 4096
-	callbackPath = "/console/callback"
+	loginLife     = 10 * time.Minute // from leaving for the issuer to coming back
+	loginCookie   = "countersign-login"
+	issuerTimeout = 15 * time.Second
+	maxCode       = 4096
+	callbackPath  = "/console/callback"
 )
 
 // relyingParty signs people in at an issuer. The provider's metadata is had at the
@@ -76,7 +76,7 @@ func newRelyingParty(opt OIDC) (*relyingParty, error) {
 	if opt.Client != nil {
 		*client = *opt.Client
 	}
-	client.Timeout = cmp.Or(client.Timeout, issuerTimout)
+	client.Timeout = cmp.Or(client.Timeout, issuerTimeout)
 	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	return &relyingParty{opt: opt, client: client}, nil
 }
@@ -166,7 +166,7 @@ func (s *Server) login(w http.ResponseWriter, r *http.Request) {
 		} else {
 			s.recordFirst(r, "Login", v)
 		}
-		s.fail(w, http.StatusBadGateway, nil, "The issuer cannot be reached", "Sign-in is not possible now: the issuer's configuration cannot be had. Try again; if it stays, the proxy's log and audit record say more.")
+		s.fail(w, http.StatusBadGateway, nil, "The issuer cannot be reached", "Sign-in is not possible now, because the issuer's configuration cannot be fetched. Try again; if it keeps failing, the proxy's log and audit record say more.")
 		return
 	}
 	p := pending{State: random(), Nonce: random(), Verifier: oauth2.GenerateVerifier(), At: s.opt.Now().Unix()}
@@ -291,7 +291,7 @@ func (s *Server) identify(r *http.Request) (identity.Identity, error) {
 	}
 	found, err := s.opt.Current().Identities.WebIdentity(ctx, raw, now)
 	if err != nil {
-		return refuse("not let in", "You are who you say you are, but the rules of this proxy give you nothing. Ask its keeper about the issuers section.", err)
+		return refuse("not let in", "You are who you say you are, but the rules of this proxy grant you nothing. Ask its operator about `issuers` in the configuration.", err)
 	}
 	if found.Identity.Issuer != s.oidc.opt.Issuer {
 		return refuse("issuer", "The answer comes from another issuer."+again, nil)

@@ -248,7 +248,7 @@ func (i *Issuer) verify(ctx context.Context, token *jwt.JSONWebToken, now time.T
 		return WebIdentity{}, ctx.Err()
 	}
 	if err != nil {
-		return refuse(TokenUnavailable, "The keys of the issuer %s cannot be had: %v.", i.URL(), err)
+		return refuse(TokenUnavailable, "The keys of the issuer %s are not available: %v.", i.URL(), err)
 	}
 	var std jwt.Claims
 	var claims map[string]any

@@ -537,15 +537,15 @@ func TestKeysThatNeedAToken(t *testing.T) {
 			change: func(o *IssuerOptions) { o.Token, o.JWKSURL = token, issuer.URL+"/openid/v1/jwks" }},
 		{name: "without a token", asked: []string{"/openid/v1/jwks "}, reason: TokenUnavailable,
 			change:  func(o *IssuerOptions) { o.JWKSURL = issuer.URL + "/openid/v1/jwks" },
-			message: "The keys of the issuer ISSUER cannot be had: GET ISSUER/openid/v1/jwks: 403 Forbidden; it asks for a token, such as token_file gives."},
+			message: "The keys of the issuer ISSUER are not available: GET ISSUER/openid/v1/jwks: 403 Forbidden; it asks for a token, such as token_file gives."},
 		{name: "no TLS", reason: TokenUnavailable,
 			change:  func(o *IssuerOptions) { o.Token, o.JWKSURL = token, plain.URL+"/openid/v1/jwks" },
-			message: "The keys of the issuer ISSUER cannot be had: GET PLAIN/openid/v1/jwks: the token for it is sent by https alone."},
+			message: "The keys of the issuer ISSUER are not available: GET PLAIN/openid/v1/jwks: the token for it is sent over https only."},
 		{name: "no token to be had", reason: TokenUnavailable,
 			change: func(o *IssuerOptions) {
 				o.Token, o.JWKSURL = func() (string, error) { return "", errors.New("it is gone") }, issuer.URL+"/openid/v1/jwks"
 			},
-			message: "The keys of the issuer ISSUER cannot be had: the token for it: it is gone."},
+			message: "The keys of the issuer ISSUER are not available: the token for it: it is gone."},
 	} {
 		t.Run(x.name, func(t *testing.T) {
 			asked, reads = nil, 0

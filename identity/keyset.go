@@ -169,7 +169,7 @@ func (s *keySet) get(ctx context.Context, url string, into any) error {
 	request.Header.Set("Accept", "application/json, application/jwk-set+json")
 	if s.token != nil {
 		if request.URL.Scheme != "https" {
-			return fmt.Errorf("GET %s: the token for it is sent by https alone", url)
+			return fmt.Errorf("GET %s: the token for it is sent over https only", url)
 		}
 		token, err := s.token()
 		if err != nil {

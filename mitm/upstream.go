@@ -131,7 +131,7 @@ func (s *Server) dialProxy(ctx context.Context, u *url.URL, t target) (_ net.Con
 		r.Header.Set("Proxy-Authorization", "Basic "+base64.StdEncoding.EncodeToString([]byte(u.User.Username()+":"+password)))
 	}
 	if err := r.Write(conn); err != nil {
-		return nil, fail("the upstream proxy "+u.Host+" does not listen", err)
+		return nil, fail("the upstream proxy "+u.Host+" does not take the request", err)
 	}
 	limited := &io.LimitedReader{R: conn, N: proxyHeadBytes}
 	br := bufio.NewReader(limited)

@@ -133,7 +133,7 @@ func (x *exchange) watch(res *http.Response) error {
 	if !x.guarded(res) {
 		return nil
 	}
-	coding := strings.Join(res.Header["Content-Encoding"], ",")
+	coding := contentCoding(res)
 	body, ok := virtualsts.GuardCoded(res.Body, coding)
 	switch {
 	case ok:
@@ -144,6 +144,11 @@ func (x *exchange) watch(res *http.Response) error {
 			"looked into: it may hold AWS credentials; ask for it with Accept-Encoding: identity or gzip", coding)}
 	}
 	return nil
+}
+
+// contentCoding is that of an answer, however many headers it takes.
+func contentCoding(res *http.Response) string {
+	return strings.Join(res.Header["Content-Encoding"], ",")
 }
 
 // rewrite restores what ReverseProxy has cleaned up in the copy: the target's

@@ -149,7 +149,7 @@ func refuseSession(err error) *refusal {
 		return refuse(awsapi.ErrServiceUnavailable, "client left", "the client left while credentials were being fetched")
 	}
 	if !errors.As(err, &e) {
-		ref := refuse(awsapi.ErrAccessDenied, "role session", "the role's credentials cannot be had")
+		ref := refuse(awsapi.ErrAccessDenied, "role session", "the role's credentials are not available")
 		ref.cause = err
 		return ref
 	}

@@ -59,14 +59,14 @@ func (x *exchange) hideS3Session(res *http.Response) error {
 		return &answerError{ref}
 	}
 	if res.StatusCode >= 300 {
-		body, ok := virtualsts.GuardCoded(res.Body, res.Header.Get("Content-Encoding"))
+		body, ok := virtualsts.GuardCoded(res.Body, contentCoding(res))
 		if !ok {
 			return failed(nil)
 		}
 		res.Body = body
 		return nil
 	}
-	if res.StatusCode != http.StatusOK || res.Header.Get("Content-Encoding") != "" {
+	if res.StatusCode != http.StatusOK || contentCoding(res) != "" {
 		return failed(nil)
 	}
 	start := time.Now()

@@ -70,10 +70,10 @@ func newCAExport(a *app) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "export --format pem|bundle|p12|jks [--out F]",
 		Short: "Print what clients have to trust",
-		Long: "Print what clients have to trust: pem is our root alone; bundle, p12 and jks hold it beside\n" +
-			"the public roots and those that this environment already trusts, because most tools\n" +
-			"replace their own roots by the file that they are given. p12 and jks are trust stores for\n" +
-			"Java; their password protects nothing secret.",
+		Long: "Print what clients have to trust: pem is our root alone; bundle, p12 and jks add the public\n" +
+			"roots and those that this environment already trusts, because most tools replace their own\n" +
+			"roots with the file that they are given. p12 and jks are trust stores for Java; their\n" +
+			"password protects nothing secret.",
 		Example: "  countersign ca export --format pem --out countersign.pem\n  countersign ca export --format jks --out trust.jks",
 		Args:    cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
@@ -131,11 +131,11 @@ func newCARotate(a *app) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "rotate [--overlap D | --finish | --forget]",
 		Short: "Make a new CA beside the one in use",
-		Long: "Make a new CA. With --overlap the present one goes on signing for that long, while bundles\n" +
-			"already hold both, so that clients can take up the new one first. --finish, after it,\n" +
-			"makes none and destroys the key that signs no more. --forget drops the present CA at once:\n" +
-			"for a key that was stolen, or a folder that is damaged.\n" +
-			"A running proxy takes up what is new by itself.",
+		Long: "Make a new CA. With --overlap the present one keeps signing for that long, while bundles\n" +
+			"already hold both, so that clients can get the new one first. --finish ends an overlap: it\n" +
+			"makes no CA, and destroys the key that no longer signs. --forget drops the present CA at\n" +
+			"once, for a key that was stolen or a folder that is damaged.\n" +
+			"A running proxy picks up the new CA by itself.",
 		Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			cfg, err := a.load()
@@ -166,8 +166,8 @@ func newCARotate(a *app) *cobra.Command {
 			return nil
 		},
 	}
-	c.Flags().DurationVar(&r.Overlap, "overlap", 0, "how long the present CA goes on signing")
-	c.Flags().BoolVar(&finish, "finish", false, "after an overlap: destroy the key that signs no more")
+	c.Flags().DurationVar(&r.Overlap, "overlap", 0, "how long the present CA keeps signing")
+	c.Flags().BoolVar(&finish, "finish", false, "after an overlap: destroy the key that no longer signs")
 	c.Flags().BoolVar(&r.Forget, "forget", false, "drop the present CA at once")
 	return c
 }

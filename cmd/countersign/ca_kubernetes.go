@@ -41,10 +41,10 @@ func newCAKubernetes(a *app) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "kubernetes --secret NAME --configmap NAME",
 		Short: "Make the keys that replicas share, in the cluster that this runs in",
-		Long: "Make a CA and a sealing key in a Secret of the cluster that this runs in, unless the Secret\n" +
-			"is there, and lay out what clients have to trust in a ConfigMap beside it. Keys that are\n" +
-			"there are never changed. The service account needs to create secrets, to get the one of that\n" +
-			"name, and to create and patch the ConfigMap.",
+		Long: "Put a CA and a sealing key into a Secret of the cluster that this runs in, unless the Secret\n" +
+			"exists, and what clients have to trust into a ConfigMap. Existing keys are never changed.\n" +
+			"The service account must be allowed to create secrets, to get the one of that name, and to\n" +
+			"create and patch the ConfigMap.",
 		Example: "  countersign ca kubernetes --secret gateway-keys --configmap gateway-trust",
 		Args:    cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {

@@ -28,9 +28,9 @@ func newConsole(a *app) *cobra.Command {
 		Use:   "console [--role R] [--destination U] [--print]",
 		Short: "Sign in to the AWS console",
 		Long: "Open the AWS console in a browser, signed in under a role. A running proxy of this\n" +
-			"configuration prepares the sign-in; without one, this command does it with the source\n" +
-			"credentials that it finds itself. What --print writes is a credential for fifteen\n" +
-			"minutes: whoever opens it is the role.",
+			"configuration prepares the sign-in; without one, this command does so itself, with the\n" +
+			"source credentials that it finds. What --print writes is a credential for fifteen\n" +
+			"minutes: whoever opens it is signed in as the role.",
 		Example: "  countersign console\n  countersign console --role deploy --destination s3\n" +
 			"  countersign console --destination 'https://console.aws.amazon.com/ec2/home?region=eu-west-1#Instances:'\n" +
 			"  countersign console --link",

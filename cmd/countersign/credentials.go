@@ -13,7 +13,7 @@ func newCredentials(a *app) *cobra.Command {
 		Use:   "credentials [--role R]",
 		Short: "Print client credentials for credential_process",
 		Long: "Print client credentials in the form that AWS SDKs and tools expect of a\n" +
-			"credential_process. They live for an hour, and the SDK asks again in time.",
+			"credential_process. They last an hour, and the SDK asks for new ones in time.",
 		Example: "  # ~/.aws/config\n  [profile deploy]\n  credential_process = countersign credentials --role deploy",
 		Args:    cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {

@@ -25,8 +25,8 @@ import (
 func newDoctor(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:   "doctor",
-		Short: "Say what is wrong, and how to mend it",
-		Long: "Look at everything that has to be right: configuration, state, CA, source credentials, each\n" +
+		Short: "Say what is wrong, and how to fix it",
+		Long: "Check everything that has to be right: configuration, state, CA, source credentials, each\n" +
 			"role's AssumeRole, the clock, the ports, and the environment of this shell. Nothing is\n" +
 			"changed; STS is called once for the source credentials and once for each role.",
 		Args: cobra.NoArgs,

@@ -26,8 +26,8 @@ func newEnv(a *app) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "env [--role R] [--format F]",
 		Short: "Print settings for a running proxy",
-		Long: "Print the environment that makes AWS tools use the proxy of this configuration.\nThe credentials in it end after 12 hours. With --renew programs fetch them from the running\n" +
-			"proxy instead, and renew them by themselves.",
+		Long: "Print the environment that makes AWS tools use the proxy of this configuration.\nThe credentials in it expire after 12 hours. With --renew, programs fetch them from the\n" +
+			"running proxy instead, and renew them by themselves.",
 		Example: "  eval \"$(countersign env)\"\n  countersign env --format fish | source\n  countersign env --format powershell | Out-String | Invoke-Expression",
 		Args:    cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {

@@ -41,8 +41,8 @@ func newExec(a *app) *cobra.Command {
 		RunE: func(c *cobra.Command, args []string) error { return a.exec(c.Context(), opt, args) },
 	}
 	c.Flags().StringVar(&opt.role, "role", "", "`role` to sign with: an ARN or a name of the configuration")
-	c.Flags().StringVar(&opt.policy, "policy", "", "IAM policy `file` to enforce beside those of the role")
-	c.Flags().StringVar(&opt.learn, "learn", "", "write the least policy that allows what the program did to `file`")
+	c.Flags().StringVar(&opt.policy, "policy", "", "IAM policy `file` to enforce in addition to those of the role")
+	c.Flags().StringVar(&opt.learn, "learn", "", "write the smallest policy that allows what the program did to `file`")
 	c.Flags().SetInterspersed(false)
 	return c
 }

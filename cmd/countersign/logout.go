@@ -14,8 +14,8 @@ func newLogout(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:   "logout",
 		Short: "End all sessions of an identity",
-		Long: "End the client credentials and page sign-ins of an identity that were made until now. AWS\n" +
-			"console sessions that are open live until they expire.",
+		Long: "End all client credentials and page sign-ins that an identity has at this moment. Open AWS\n" +
+			"console sessions last until they expire.",
 		Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			cfg, err := a.load()

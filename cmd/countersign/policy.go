@@ -295,7 +295,7 @@ func newPolicyLearn(a *app) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "learn [--from AUDIT]",
 		Short: "Make the least policy that allows what was seen",
-		Long: "Make the least policy that would have allowed the calls of an audit record. Resources are\n" +
+		Long: "Write the smallest policy that would have allowed the calls of an audit record. Resources are\n" +
 			"generalised where a pattern is plain (numbers, dates, random names) and kept exact\n" +
 			"elsewhere; what was generalised is said on standard error.",
 		Example: "  countersign policy learn --from audit.jsonl --role deploy --out deploy.json",

@@ -29,8 +29,8 @@ func newServe(a *app) *cobra.Command {
 		Use:   "serve [--config F]",
 		Short: "Run the proxy",
 		Long: "Run the proxy until it is told to stop. SIGHUP and changes of the configuration file\n" +
-			"reload it, as a whole or not at all. A CA or a listener's certificate that was replaced is\n" +
-			"taken up. SIGTERM and SIGINT let running requests end first.",
+			"reload it, as a whole or not at all. A replaced CA or listener certificate is picked up\n" +
+			"without a restart. SIGTERM and SIGINT let running requests finish first.",
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if health {
