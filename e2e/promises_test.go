@@ -217,7 +217,10 @@ func TestOneAssumeRoleForManyFirstRequests(t *testing.T) {
 	const requests = 1000
 	u := strictMoto(t)
 	s3 := record(t, nil)
-	p := serve(t, u, `upstream:
+	// So many handshakes at once take long where there are few cores for client, proxy
+	// and AWS together.
+	p := serve(t, u, `limits: {connect_timeout: 2m, tls_timeout: 2m, header_timeout: 2m}
+upstream:
   proxy: none
   override:
     - {hosts: ["sts.us-east-1.amazonaws.com"], address: "`+u.address+`", ca_file: `+thePKI(t).rootFile+`, tls: true}

@@ -234,7 +234,8 @@ func TestAHundredAccountsAtOnce(t *testing.T) {
 	t.Parallel()
 	const accounts = 100
 	u := strictMoto(t)
-	p := serveSessions(t, u, startOIDC(t), "")
+	// Client, proxy and AWS share the cores.
+	p := serveSessions(t, u, startOIDC(t), "limits: {connect_timeout: 2m, tls_timeout: 2m, header_timeout: 2m}\n")
 	client := p.httpClient(t)
 	var all sync.WaitGroup
 	keys := make([]aws.Credentials, accounts)
