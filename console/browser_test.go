@@ -180,7 +180,7 @@ func TestBrowserLetsGoOfItsStream(t *testing.T) {
 		c.Do(fmt.Sprintf(`Object.defineProperty(document, "hidden", {value: %v, configurable: true}); document.dispatchEvent(new Event("visibilitychange"))`, hidden))
 	}
 	look(true)
-	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
 		p.server.mu.Lock()
 		n := len(p.server.streams)
 		p.server.mu.Unlock()

@@ -444,6 +444,9 @@ func (s *Server) signOut(w http.ResponseWriter, r *http.Request, p *person) {
 		message = "This browser has forgotten its sign-in, but what was minted before could not be ended: " + err.Error() + "."
 		e.deny, e.err, e.status = "failed", err, http.StatusInternalServerError
 	}
+	if r.PostForm.Get("everything") != "" {
+		s.opt.Current().Sessions.Forget(p.Name)
+	}
 	s.setCookie(w, "", time.Time{})
 	s.record(r, e)
 	message += " Consoles that are open at AWS stay signed in until their sessions expire; sign out there as well."

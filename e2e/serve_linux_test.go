@@ -47,7 +47,7 @@ func TestSignalsWhileServeStarts(t *testing.T) {
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- command.Wait() }()
-	for deadline := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
 		response, err := http.Get("http://" + admin + "/healthz")
 		if err == nil {
 			response.Body.Close()
@@ -80,7 +80,7 @@ func TestSignalsWhileServeStarts(t *testing.T) {
 		if err != nil {
 			t.Errorf("serve ended with %v", err)
 		}
-	case <-time.After(time.Minute):
+	case <-time.After(patience):
 		t.Error("serve does not end")
 		_ = command.Process.Kill()
 		<-ended

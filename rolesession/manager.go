@@ -151,6 +151,18 @@ func (m *Manager) Invalidate() {
 	m.caller = callerState{}
 }
 
+// Forget drops the sessions of a principal, by its name. At AWS they live until they
+// expire; who is still let in gets new ones.
+func (m *Manager) Forget(principal string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, k := range m.entries.Keys() {
+		if e, ok := m.entries.Peek(k); ok && e.principal == principal {
+			m.entries.Remove(k)
+		}
+	}
+}
+
 // Close cancels the STS calls under way and waits for them. Sessions are refused
 // from then on.
 func (m *Manager) Close() error {

@@ -718,6 +718,24 @@ func TestCallerIsAskedInTheBackground(t *testing.T) {
 	}
 }
 
+func TestForgetsOnePrincipal(t *testing.T) {
+	f := newFixture(t, map[string]Role{"deploy": {ARN: deployARN}})
+	bob := Principal{Name: "bob"}
+	before := f.mustCredentials(t, "deploy", alice)
+	kept := f.mustCredentials(t, "deploy", bob)
+	f.Forget(alice.Name)
+	held := f.Sessions()
+	if len(held) != 1 || held[0].Principal != "bob" {
+		t.Errorf("held: %+v", held)
+	}
+	if s := f.mustCredentials(t, "deploy", bob); s.Credentials.AccessKeyID != kept.Credentials.AccessKeyID {
+		t.Error("another's session was dropped")
+	}
+	if s := f.mustCredentials(t, "deploy", alice); s.Credentials.AccessKeyID == before.Credentials.AccessKeyID {
+		t.Error("the session is still there")
+	}
+}
+
 func TestUnknownAccountIsTolerated(t *testing.T) {
 	f := newFixture(t, map[string]Role{"own": {}})
 	f.server.Refuse = func(ststest.Call) *ststest.Failure {
