@@ -254,6 +254,8 @@ func TestPostFormsRefused(t *testing.T) {
 		{"field in base64", raw("name=\"acl\"\r\n", "name=\"acl\"\r\nContent-Transfer-Encoding: base64\r\n"), ReasonMalformed},
 		{"something like a boundary", raw("private", "private\r\n------WebKitFormBoundary7MA4YWxkTrZu0gWx\r\n"), ReasonMalformed},
 		{"boundary after LF", raw("private\r\n", "private\n"), ReasonMalformed},
+		{"another boundary in an extended parameter", header("Content-Type", "multipart/form-data; boundary=x; boundary*=us-ascii''----WebKitFormBoundary7MA4YWxkTrZu0gW"), ReasonMalformed},
+		{"a boundary in pieces", header("Content-Type", `multipart/form-data; boundary*0="----WebKitFormBoundary"; boundary*1=7MA4YWxkTrZu0gW`), ReasonMalformed},
 		{"preamble", raw("------WebKit", "hello\r\n------WebKit"), ReasonMalformed},
 		{"no file", raw(`name="file"; filename`, `name="feil"; filename`), ReasonMalformed},
 		{"signed header too", header("X-Amz-Acl", "public-read"), ReasonNotSigned},

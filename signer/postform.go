@@ -89,7 +89,8 @@ func (f *PostForm) parse(r *http.Request, raw *bytes.Buffer) (*Signature, *Error
 		return nil, err
 	}
 	_, media, e := mime.ParseMediaType(contentType)
-	if e != nil || !isBoundary(media["boundary"]) {
+	// An extended parameter (RFC 2231) would be the boundary to mime alone.
+	if e != nil || strings.Contains(contentType, "*") || !isBoundary(media["boundary"]) {
 		return nil, refuse(ReasonMalformed, "the Content-Type of the POST form has no usable boundary")
 	}
 	f.boundary = media["boundary"]
