@@ -3,6 +3,7 @@ package awsapi
 import (
 	"errors"
 	"fmt"
+	"net/http"
 	"slices"
 	"strings"
 	"sync"
@@ -35,11 +36,7 @@ func (rq *request) describe(c *Call, found []match) error {
 	} else {
 		c.UnknownConditions = append(c.UnknownConditions, "aws:requestedregion")
 	}
-	for _, h := range [...]string{"User-Agent", "Referer"} {
-		if v := rq.r.Header.Get(h); v != "" {
-			c.Conditions["aws:"+strings.ToLower(strings.ReplaceAll(h, "-", ""))] = []string{v}
-		}
-	}
+	c.headConditions(rq.r)
 	if rq.protocol == ProtocolS3 {
 		if err := rq.describeS3(c, primary); err != nil {
 			return err
@@ -54,6 +51,15 @@ func (rq *request) describe(c *Call, found []match) error {
 	}
 	rq.finish(c, primary)
 	return nil
+}
+
+// headConditions sets the condition values that headers of every call decide.
+func (c *Call) headConditions(r *http.Request) {
+	for _, h := range [...]string{"User-Agent", "Referer"} {
+		if v := r.Header.Get(h); v != "" {
+			c.Conditions["aws:"+strings.ToLower(strings.ReplaceAll(h, "-", ""))] = []string{v}
+		}
+	}
 }
 
 // addUnknown marks a condition key as one that may or may not be present.

@@ -31,5 +31,10 @@ func identifyWebSocket(c *Call, in Input) bool {
 	}
 	c.Service, c.Operation, c.AccessLevel = "transcribe", op, action.AccessLevel
 	c.Needs = []Need{{Action: action.Name, Resources: []string{"*"}}}
+	c.Conditions = make(map[string][]string)
+	c.headConditions(r)
+	for _, key := range openKeysOf(action) {
+		c.addUnknown(key)
+	}
 	return true
 }

@@ -2,6 +2,7 @@ package awsapi
 
 import (
 	"net/http"
+	"reflect"
 	"testing"
 )
 
@@ -17,7 +18,7 @@ func TestIdentifyWebSocket(t *testing.T) {
 		{"POST", "/stream-transcription-websocket", "websocket", "", ""},
 		{"GET", "/stream-transcription-websocket/more", "websocket", "", ""},
 	} {
-		r := &http.Request{Method: tt.method, RequestURI: tt.target, Header: http.Header{}}
+		r := &http.Request{Method: tt.method, RequestURI: tt.target, Header: http.Header{"Referer": {"https://example.com/"}}}
 		if tt.upgrade != "" {
 			r.Header.Set("Upgrade", tt.upgrade)
 		}
@@ -28,6 +29,9 @@ func TestIdentifyWebSocket(t *testing.T) {
 		}
 		if c.Operation != tt.operation || action != tt.action || (c.Unknown == "") != (tt.operation != "") {
 			t.Errorf("%s %s: %q %q (%s)", tt.method, tt.target, c.Operation, action, c.Unknown)
+		}
+		if want := []string{"https://example.com/"}; c.Unknown == "" && !reflect.DeepEqual(c.Conditions["aws:referer"], want) {
+			t.Errorf("%s %s: a policy does not see the Referer: %v", tt.method, tt.target, c.Conditions)
 		}
 	}
 }
