@@ -170,8 +170,12 @@ func writeError(w http.ResponseWriter, r *http.Request, p Protocol, e APIError) 
 		body = jsonBody("", e.Message)
 	case ProtocolCBOR:
 		setExact(h, "x-amzn-RequestId", e.RequestID)
-		setExact(h, "smithy-protocol", "rpc-v2-cbor")
-		h.Set("Content-Type", "application/cbor")
+		if mediaType(r.Header.Get("Content-Type")) == targetCBOR {
+			h.Set("Content-Type", targetCBOR)
+		} else {
+			setExact(h, "smithy-protocol", "rpc-v2-cbor")
+			h.Set("Content-Type", "application/cbor")
+		}
 		if strings.EqualFold(r.Header.Get("X-Amzn-Query-Mode"), "true") {
 			fault := "Sender"
 			if c.status >= 500 {

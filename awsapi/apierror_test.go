@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os/exec"
+	"strings"
 	"testing"
 	"time"
 )
@@ -196,5 +197,25 @@ func TestProtocolOfAnUnknownService(t *testing.T) {
 		if got := ProtocolOf(Host{}, r); got != tt.want {
 			t.Errorf("%s: %v, want %v", tt.name, got, tt.want)
 		}
+	}
+}
+
+func TestErrorsForTheJavaSDKOfKinesis(t *testing.T) {
+	r := httptest.NewRequest("POST", "https://kinesis.us-east-1.amazonaws.com/", nil)
+	r.Header.Set("X-Amz-Target", "Kinesis_20131202.PutRecord")
+	r.Header.Set("Content-Type", "application/x-amz-cbor-1.1")
+	host, _ := LookupHost("kinesis.us-east-1.amazonaws.com")
+	w := httptest.NewRecorder()
+	WriteError(w, r, host, ProtocolUnknown, APIError{Kind: ErrExpired, Message: "no", RequestID: "req-1", Time: errorTime})
+	if got, want := w.Body.String(), "\xa2\x66__type\x75ExpiredTokenException\x67message\x62no"; got != want || w.Code != 403 {
+		t.Errorf("%d %q, want %q", w.Code, got, want)
+	}
+	for name := range w.Header() {
+		if strings.EqualFold(name, "smithy-protocol") {
+			t.Errorf("the answer is of another protocol: %v", w.Header())
+		}
+	}
+	if got := w.Header().Get("Content-Type"); got != "application/x-amz-cbor-1.1" {
+		t.Errorf("content type %q", got)
 	}
 }

@@ -241,8 +241,10 @@ func (rq *request) jsonOperation(target string) ([]match, error) {
 	if rq.r.Method != http.MethodPost || !rq.rootPath() {
 		return nil, errors.New("a call with X-Amz-Target must be POST /")
 	}
-	switch mediaType(rq.r.Header.Get("Content-Type")) {
-	case "application/x-amz-json-1.0", "application/x-amz-json-1.1", "application/json":
+	switch media := mediaType(rq.r.Header.Get("Content-Type")); {
+	case media == "application/x-amz-json-1.0", media == "application/x-amz-json-1.1", media == "application/json":
+	case media == targetCBOR && speaksTargetCBOR(rq.h):
+		rq.protocol = ProtocolCBOR
 	default:
 		return nil, ambiguous("the content type does not fit a call with X-Amz-Target")
 	}
@@ -493,7 +495,7 @@ func (rq *request) checkMedia(length int) error {
 	fits := true
 	switch {
 	case rq.protocol == ProtocolCBOR:
-		fits = media == "application/cbor"
+		fits = media == "application/cbor" || media == targetCBOR
 	case rq.kind == 'x':
 		fits = media == "" || strings.Contains(media, "xml") || media == "application/octet-stream" || media == "binary/octet-stream"
 	case rq.protocol == ProtocolRESTJSON:

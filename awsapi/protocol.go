@@ -16,6 +16,9 @@ func ProtocolOf(h Host, r *http.Request) Protocol {
 		return ProtocolCBOR
 	}
 	media := mediaType(r.Header.Get("Content-Type"))
+	if media == targetCBOR && speaksTargetCBOR(h) {
+		return ProtocolCBOR
+	}
 	var protocols []Protocol
 	for _, name := range h.Models {
 		if m := modelNamed(name); m != nil {
@@ -52,6 +55,12 @@ func ProtocolOf(h Host, r *http.Request) Protocol {
 	}
 	return ProtocolRESTJSON
 }
+
+// targetCBOR is the content type of calls that are JSON calls in all but their
+// encoding. The SDKs for Java speak so to Kinesis, and to nothing else.
+const targetCBOR = "application/x-amz-cbor-1.1"
+
+func speaksTargetCBOR(h Host) bool { return slices.Contains(h.Models, "kinesis") }
 
 // mediaType returns the type of a Content-Type header, in lower case, without parameters.
 func mediaType(contentType string) string {

@@ -293,3 +293,30 @@ func TestContentTypesThatReadersDifferOn(t *testing.T) {
 		}
 	}
 }
+
+// The SDKs for Java send Kinesis the members of its JSON calls in CBOR. The bodies are
+// as their generator writes them, with maps of no announced length.
+func TestKinesisOfTheJavaSDK(t *testing.T) {
+	const kinesis = "POST kinesis.us-east-1.amazonaws.com/"
+	const record = "\xbf\x6aStreamName\x66orders\x64Data\x43abc\x6cPartitionKey\x61k\xff"
+	head := func(target string) []string {
+		return []string{"Content-Type: application/x-amz-cbor-1.1", "X-Amz-Target: " + target}
+	}
+	c := call(t, kinesis, head("Kinesis_20131202.PutRecord"), record)
+	if want := []Need{{Action: "kinesis:PutRecord", Resources: []string{"arn:aws:kinesis:us-east-1:111122223333:stream/orders"}}}; c.Unknown != "" || c.Protocol != ProtocolCBOR || !reflect.DeepEqual(c.Needs, want) {
+		t.Errorf("%q %s\n got %+v\nwant %+v", c.Unknown, c.Protocol, c.Needs, want)
+	}
+	for name, c := range map[string]*Call{
+		"JSON in its place":  call(t, kinesis, head("Kinesis_20131202.PutRecord"), `{"StreamName":"orders"}`),
+		"a service of JSON":  call(t, ssmHost, head("AmazonSSM.GetParameter"), "\xa1\x64Name\x61p"),
+		"a member twice":     call(t, kinesis, head("Kinesis_20131202.PutRecord"), "\xa2\x6aStreamName\x61a\x6aStreamName\x61b"),
+		"CBOR said to be it": call(t, kinesis, json11("Kinesis_20131202.PutRecord"), record),
+	} {
+		if !c.Ambiguous {
+			t.Errorf("%s: %q, %v", name, c.Unknown, c.Resources())
+		}
+	}
+	if !NeedsBody(input(t, kinesis, nil, "").Host, input(t, kinesis, head("Kinesis_20131202.PutRecord"), record).Request) {
+		t.Error("the body, which names the stream, would not be read")
+	}
+}

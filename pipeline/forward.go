@@ -122,7 +122,7 @@ func (x *exchange) guarded(res *http.Response) bool {
 	}
 	t, _, _ := strings.Cut(strings.ToLower(res.Header.Get("Content-Type")), ";")
 	switch t = strings.TrimSpace(t); t {
-	case "", "application/json", "application/xml", "application/cbor":
+	case "", "application/json", "application/xml", "application/cbor", "application/x-amz-cbor-1.1":
 		return true
 	}
 	return strings.HasPrefix(t, "application/x-amz-json-") || strings.HasPrefix(t, "text/") || strings.HasSuffix(t, "+json") || strings.HasSuffix(t, "+xml")

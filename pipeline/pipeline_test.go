@@ -210,6 +210,7 @@ func TestAnswersOfAPICallsAreWatchedForKeys(t *testing.T) {
 	}{
 		"json":              {dynamodb, "", "application/x-amz-json-1.1", `{"Credentials":{"AccessKeyId":"ASIAABCDEFGHIJKLMNOP","SecretAccessKey":"` + secret + `"}}`, "holds credentials"},
 		"json, compressed":  {dynamodb, "gzip", "application/x-amz-json-1.1", `{"Credentials":{"AccessKeyId":"ASIAABCDEFGHIJKLMNOP","SecretAccessKey":"` + secret + `"}}`, "holds credentials"},
+		"CBOR for Java":     {dynamodb, "", "application/x-amz-cbor-1.1", "\xa2kAccessKeyIdtASIAABCDEFGHIJKLMNOPoSecretAccessKeyx(" + secret, "holds credentials"},
 		"not in the tables": {iceberg, "", "application/json", `{"config":{"s3.access-key-id":"ASIAABCDEFGHIJKLMNOP","s3.secret-access-key":"` + secret + `"}}`, "holds credentials"},
 		"of another kind":   {iceberg, "gzip", "application/octet-stream", `{"config":{"s3.access-key-id":"ASIAABCDEFGHIJKLMNOP","s3.secret-access-key":"` + secret + `"}}`, "holds credentials"},
 		"broken":            {iceberg, "gzip, gzip", "application/json", secret, "cannot be looked into"},
