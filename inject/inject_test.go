@@ -292,6 +292,41 @@ spec:
 	}
 }
 
+// STS is asked in the region of the cluster or of the app: another may be out of
+// reach. What names none outright, and what has a configuration, is left alone.
+func TestSidecarAsksSTSNearby(t *testing.T) {
+	const config = ", countersign.dev/config: c"
+	for _, x := range []struct{ name, annotations, containers, want string }{
+		{"none", "", "{name: a}", ""},
+		{"of the app", "", "{name: a, env: [{name: AWS_REGION, value: eu-central-1}]}", "eu-central-1"},
+		{"of the first that has one", "", "{name: z}, {name: a, env: [{name: AWS_DEFAULT_REGION, value: us-gov-west-1}]}, {name: b, env: [{name: AWS_REGION, value: eu-west-1}]}", "us-gov-west-1"},
+		{"of one that does not use it", ", countersign.dev/containers: z", "{name: z}, {name: a, env: [{name: AWS_REGION, value: eu-west-1}]}", ""},
+		{"of the cluster", "", "{name: z, env: [{name: AWS_REGION, value: eu-west-1}]}, {name: a, env: [{name: AWS_REGION, value: eu-south-2}, {name: AWS_ROLE_ARN, value: x}]}", "eu-south-2"},
+		{"known when it runs", "", "{name: a, env: [{name: AWS_REGION, valueFrom: {configMapKeyRef: {name: c, key: k}}}, {name: AWS_DEFAULT_REGION, value: $(REGION)}]}", ""},
+		{"in a configuration", config, "{name: a, env: [{name: AWS_REGION, value: eu-central-1}]}", ""},
+	} {
+		role := "'arn:aws:iam::123456789012:role/Deploy'"
+		if x.annotations == config {
+			role = "deploy"
+		}
+		pod := decode(t, "metadata: {annotations: {countersign.dev/role: "+role+x.annotations+"}}\nspec: {containers: ["+x.containers+"]}\n")
+		for _, time := range []string{"first", "second"} {
+			if _, err := Pod(pod, options()); err != nil {
+				t.Fatal(err)
+			}
+			got := ""
+			for _, v := range pod["spec"].(object)["initContainers"].([]any)[1].(object)["env"].([]any) {
+				if v := v.(object); v["name"] == "COUNTERSIGN_SOURCE_REGION" {
+					got = v["value"].(string)
+				}
+			}
+			if got != x.want {
+				t.Errorf("%s, %s time: %q, want %q", x.name, time, got, x.want)
+			}
+		}
+	}
+}
+
 // Folders of the node that hold no keys of ours may be mounted.
 func TestOtherHostPathsAreLeftAlone(t *testing.T) {
 	for _, at := range []string{"/var/log", "/var/lib/app", "/var/running", "/run/app.sock", "/etc/ssl", "/process"} {

@@ -1,7 +1,9 @@
 package inject
 
 import (
+	"cmp"
 	"fmt"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -20,6 +22,7 @@ type wish struct {
 	skip       []string // what it is told now
 	identity   awsIdentity
 	region     []object // what a webhook said of the region, to the sidecar alone
+	near       string   // a region in which the sidecar may ask STS; empty: its default
 }
 
 // user is the image's: without rights, and not root in any other container.
@@ -64,6 +67,8 @@ func (w *wish) apply(spec object) error {
 	if err := w.takeRegion(inits); err != nil {
 		return err
 	}
+	// The cluster's region, if it is known, else that of the first container.
+	w.near = cmp.Or(regionIn(w.identity.env), regionIn(w.region))
 	used := map[string]bool{}
 	for _, x := range []struct {
 		field string
@@ -169,6 +174,18 @@ func (w *wish) takeRegion(inits []object) error {
 	return nil
 }
 
+// regionIn returns the region that variables name, if they name one outright.
+func regionIn(env []object) string {
+	for _, v := range env {
+		if text, _ := v["value"].(string); isRegion(v) && regionName.MatchString(text) {
+			return text
+		}
+	}
+	return ""
+}
+
+var regionName = regexp.MustCompile(`^[a-z]{2,4}(-[a-z]{1,16}){1,3}-[0-9]{1,2}$`)
+
 // isRegion says whether a variable names the region.
 func isRegion(v object) bool { return v["name"] == "AWS_REGION" || v["name"] == "AWS_DEFAULT_REGION" }
 
@@ -240,6 +257,9 @@ func (w *wish) client(c object, field string) error {
 	}
 	if !slices.ContainsFunc(env, isRegion) {
 		env = append(env, w.region...)
+	}
+	if w.near == "" {
+		w.near = regionIn(env)
 	}
 	c["env"] = anyList(env)
 	mounts, err := list(c, "volumeMounts")
@@ -327,6 +347,11 @@ func (w *wish) sidecar() object {
 	c["startupProbe"] = object{"httpGet": ready, "periodSeconds": int64(1), "failureThreshold": int64(60)}
 	c["readinessProbe"] = object{"httpGet": ready, "periodSeconds": int64(5)}
 	c["livenessProbe"] = object{"httpGet": object{"path": "/healthz", "port": int64(MetricsPort)}, "periodSeconds": int64(10), "failureThreshold": int64(6)}
+	// A configuration has its own source.region. Elsewhere than near, STS may be out of
+	// reach (VPC endpoints), or forbidden by a policy of the organisation.
+	if w.config == "" && w.near != "" {
+		c["env"] = append(c["env"].([]any), value("COUNTERSIGN_SOURCE_REGION", w.near))
+	}
 	if w.source != "" {
 		c["env"] = append(c["env"].([]any),
 			value("AWS_ROLE_ARN", w.source),
