@@ -384,31 +384,37 @@ func tunnel(t testing.TB, u *upstream) string {
 			http.Error(w, "CONNECT only", http.StatusMethodNotAllowed)
 			return
 		}
-		out, err := net.Dial("tcp", u.address)
-		if err != nil {
-			http.Error(w, err.Error(), http.StatusBadGateway)
-			return
-		}
-		defer out.Close()
-		in, buffered, err := w.(http.Hijacker).Hijack()
-		if err != nil {
-			return
-		}
-		defer in.Close()
-		io.WriteString(in, "HTTP/1.1 200 OK\r\n\r\n")
-		done := make(chan struct{})
-		go func() {
-			defer close(done)
-			io.Copy(out, buffered)
-			out.(*net.TCPConn).CloseWrite()
-		}()
-		io.Copy(in, out)
-		in.Close()
-		<-done
+		passThrough(w, u.address)
 	})}
 	go server.Serve(listener)
 	t.Cleanup(func() { server.Close() })
 	return listener.Addr().String()
+}
+
+// passThrough answers a CONNECT and moves its bytes to and from an address, until
+// both ends have closed.
+func passThrough(w http.ResponseWriter, address string) {
+	out, err := net.Dial("tcp", address)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadGateway)
+		return
+	}
+	defer out.Close()
+	in, buffered, err := w.(http.Hijacker).Hijack()
+	if err != nil {
+		return
+	}
+	defer in.Close()
+	io.WriteString(in, "HTTP/1.1 200 OK\r\n\r\n")
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		io.Copy(out, buffered)
+		out.(*net.TCPConn).CloseWrite()
+	}()
+	io.Copy(in, out)
+	in.Close()
+	<-done
 }
 
 func readPool(file string) (*x509.CertPool, error) {

@@ -253,20 +253,7 @@ func TestThroughAnotherProxy(t *testing.T) {
 	connects := make(chan string, 16)
 	outer := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		connects <- r.Method + " " + r.RequestURI + " " + r.Header.Get("Proxy-Authorization")
-		out, err := net.Dial("tcp", upstream.address)
-		if err != nil {
-			http.Error(w, err.Error(), http.StatusBadGateway)
-			return
-		}
-		defer out.Close()
-		in, buffered, err := w.(http.Hijacker).Hijack()
-		if err != nil {
-			return
-		}
-		defer in.Close()
-		io.WriteString(in, "HTTP/1.1 200 OK\r\n\r\n")
-		go func() { io.Copy(out, buffered); out.Close() }()
-		io.Copy(in, out)
+		passThrough(w, upstream.address)
 	})}
 	go outer.Serve(listener)
 	defer outer.Close()
