@@ -42,8 +42,9 @@ func (p *proxy) recordEvent(ev mitm.Event, requestID string) {
 	switch ev.Kind {
 	case mitm.KindPanic:
 		if ev.Method != http.MethodConnect {
-			return // the pipeline has recorded its request
+			return // the pipeline has recorded and counted its request
 		}
+		p.metrics.Panic()
 	case mitm.KindSilent:
 		return // no request, and mostly no fault: clients connect ahead of need
 	case mitm.KindReject:

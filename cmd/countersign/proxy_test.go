@@ -25,6 +25,7 @@ import (
 	"github.com/countersign-proxy/countersign/audit"
 	"github.com/countersign-proxy/countersign/config"
 	"github.com/countersign-proxy/countersign/metrics"
+	"github.com/countersign-proxy/countersign/mitm"
 	"github.com/countersign-proxy/countersign/rolesession"
 )
 
@@ -217,6 +218,26 @@ func TestReloadChangesTheWayOutOfTunnels(t *testing.T) {
 		t.Errorf("%v %v", way, err)
 	}
 	if err := p.shutdown(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
+// A fault is counted once, whoever has met it: the pipeline counts its own.
+func TestPanicsAreCounted(t *testing.T) {
+	_, p, err := assemble(t, t.TempDir(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := p.shutdown(context.Background()); err != nil {
+			t.Error(err)
+		}
+	}()
+	p.recordEvent(mitm.Event{Kind: mitm.KindPanic, Code: mitm.CodePanic, Method: http.MethodGet}, "1")
+	p.recordEvent(mitm.Event{Kind: mitm.KindPanic, Code: mitm.CodePanic, Method: http.MethodConnect}, "2")
+	const name = "countersign_panics_total"
+	const want = "# HELP " + name + " Requests that ended in a panic of their handler.\n# TYPE " + name + " counter\n" + name + " 1\n"
+	if err := testutil.GatherAndCompare(p.metrics.Registry(), strings.NewReader(want), name); err != nil {
 		t.Error(err)
 	}
 }
