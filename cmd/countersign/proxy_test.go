@@ -138,12 +138,8 @@ func TestListenAllOrNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer taken.Close()
-	free, err := net.Listen("tcp", "127.0.0.1:0")
+	address, err := freeAddress()
 	if err != nil {
-		t.Fatal(err)
-	}
-	address := free.Addr().String()
-	if err := free.Close(); err != nil {
 		t.Fatal(err)
 	}
 	_, p, err := assemble(t, t.TempDir(), "endpoint: {listen: \""+address+"\"}\nmetrics: {listen: \""+taken.Addr().String()+"\"}\n")

@@ -196,33 +196,38 @@ func sendSignal(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(running[len(running)-1].Process.Signal(s))
 }
 
-// lastPort is the port that freePort looked at last.
+// lastPort is the port that freeAddress looked at last.
 var lastPort = func() *atomic.Uint32 {
 	var port atomic.Uint32
 	port.Store(rand.Uint32N(portRange))
 	return &port
 }()
 
-// The ports of freePort lie below those that systems hand out by themselves, to
+// The ports of freeAddress lie below those that systems hand out by themselves, to
 // listeners on port 0 and to every connection that is made, so nothing takes one
 // between its choice and its use.
 const firstPort, portRange = 10000, 10000
 
-// freePort finds ports that nobody listens on, and gives each to one script only:
+// freeAddress returns a loopback address that nobody listens on, and gives each to
+// one test only.
+func freeAddress() (address string, err error) {
+	for range 100 {
+		var l net.Listener
+		if l, err = net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", firstPort+lastPort.Add(1)%portRange)); err == nil {
+			return l.Addr().String(), l.Close()
+		}
+	}
+	return "", err
+}
+
+// freePort names addresses that nobody listens on:
 //
 //	port NAME...   $NAME is 127.0.0.1 and a port
 func freePort(ts *testscript.TestScript, _ bool, args []string) {
 	for _, name := range args {
-		var l net.Listener
-		var err error
-		for range 100 {
-			if l, err = net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", firstPort+lastPort.Add(1)%portRange)); err == nil {
-				break
-			}
-		}
+		address, err := freeAddress()
 		ts.Check(err)
-		ts.Setenv(name, l.Addr().String())
-		ts.Check(l.Close())
+		ts.Setenv(name, address)
 	}
 }
 
