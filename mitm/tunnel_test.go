@@ -331,15 +331,11 @@ func resolver(t testing.TB, answer func(name string) (netip.Addr, bool)) *net.Re
 }
 
 func TestTunnelThatCannotBeDialled(t *testing.T) {
-	closed, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	closed.Close()
+	const closed = "127.0.0.1:1" // a port that systems give to nobody
 	p := startProxy(t, Options{Route: tunnelRoute, Resolver: resolver(t, func(string) (netip.Addr, bool) { return netip.Addr{}, false })})
 	for target, want := range map[string]string{
-		"missing.example:443":  "502 there is no host missing.example: check the name",
-		closed.Addr().String(): "502 cannot connect to " + closed.Addr().String() + ": ",
+		"missing.example:443": "502 there is no host missing.example: check the name",
+		closed:                "502 cannot connect to " + closed + ": ",
 	} {
 		got := p.raw("CONNECT " + target + " HTTP/1.1\r\nHost: x\r\n\r\n")
 		if !strings.HasPrefix(got, "HTTP/1.1 "+want) {
