@@ -7,7 +7,7 @@ type Verdict int
 
 // The verdicts. The zero value is the one that is never signed for.
 const (
-	// HostForeign is not an AWS API: another party's host, or one under an AWS
+	// HostForeign is not an AWS API: another party's host, one of AWS that takes no signature, or one under an AWS
 	// suffix that a customer controls (load balancers, execute-api, databases …).
 	HostForeign Verdict = iota
 	// HostUnknown has the shape of an API endpoint under an AWS suffix, but the

@@ -27,6 +27,16 @@ func TestLookupHost(t *testing.T) {
 	foreign := func(name string) (Host, Verdict) { return Host{Name: lowerASCII(name)}, HostForeign }
 	unknown := func(name string) (Host, Verdict) { return Host{Name: lowerASCII(name)}, HostUnknown }
 	for name, want := range map[string]func(string) (Host, Verdict){
+		// AWS's own hosts that take no signature, and names that only look like them
+		"ip-ranges.amazonaws.com":                  foreign,
+		"CheckIP.amazonaws.com":                    foreign,
+		"servicereference.us-east-1.amazonaws.com": foreign,
+		"awscli.amazonaws.com":                     foreign,
+		"knowledge-mcp.global.api.aws":             foreign,
+		"servicereference.us-west-2.amazonaws.com": unknown,
+		"a.checkip.amazonaws.com":                  unknown,
+		"checkip.us-east-1.amazonaws.com":          unknown,
+		"checkip.amazonaws.com.":                   unknown,
 		// plain endpoints
 		"dynamodb.eu-west-1.amazonaws.com":     api(Host{Service: "dynamodb", Region: "eu-west-1", Partition: "aws", Models: []string{"dynamodb"}}),
 		"DynamoDB.EU-West-1.AmazonAWS.com":     api(Host{Service: "dynamodb", Region: "eu-west-1", Partition: "aws", Models: []string{"dynamodb"}}),

@@ -38,10 +38,20 @@ func LookupHost(name string) (Host, Verdict) {
 	if found, ok := lookupShaped(name, stem, suffix); ok {
 		return found, HostAPI
 	}
-	if isCustomers(stem, suffix) {
+	if isCustomers(stem, suffix) || slices.Contains(publicHosts, name) {
 		return h, HostForeign
 	}
 	return h, HostUnknown
+}
+
+// publicHosts are AWS's own, and tell everybody the same without a signature. Programs
+// fetch from them beside their calls: address ranges ("AWS IP address ranges", VPC
+// user guide), one's own address, the Service Authorization Reference ("Simplified AWS
+// service information for programmatic access"), the installers of the AWS CLI, and
+// the AWS Knowledge MCP Server.
+var publicHosts = []string{
+	"ip-ranges.amazonaws.com", "checkip.amazonaws.com", "servicereference.us-east-1.amazonaws.com", "awscli.amazonaws.com",
+	"knowledge-mcp.global.api.aws",
 }
 
 // HostForRule describes a host that the tables do not know, as a rule of the
