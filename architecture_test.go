@@ -186,26 +186,85 @@ func TestWhatPackagesMustNotKnow(t *testing.T) {
 	}
 }
 
-var link = regexp.MustCompile(`\]\(([^)#\s]+)(#[^)]*)?\)`)
+var (
+	link    = regexp.MustCompile(`\]\(([^)#\s]*)(?:#([^)\s]*))?\)`)
+	heading = regexp.MustCompile("(?m)^#+ +(.+)$")
+	fence   = regexp.MustCompile("(?ms)^ *```.*?^ *```$")
+	notSlug = regexp.MustCompile(`[^\p{L}\p{N} _-]`)
+)
 
-// A link between pages leads somewhere.
+// anchors of a page, as GitHub derives them from its headings.
+func anchors(page string) []string {
+	var out []string
+	seen := map[string]int{}
+	for _, m := range heading.FindAllStringSubmatch(fence.ReplaceAllString(page, ""), -1) {
+		slug := strings.ReplaceAll(notSlug.ReplaceAllString(strings.ToLower(strings.TrimSpace(m[1])), ""), " ", "-")
+		n := seen[slug]
+		seen[slug]++
+		if n > 0 {
+			slug += "-" + strconv.Itoa(n)
+		}
+		out = append(out, slug)
+	}
+	return out
+}
+
+func TestAnchors(t *testing.T) {
+	page := "# The client's key\n\n```\n# no heading\n```\n## `policy check`\n## Same\n### Same\n"
+	want := []string{"the-clients-key", "policy-check", "same", "same-1"}
+	if diff := cmp.Diff(want, anchors(page)); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// A link of a page leads to a file that exists, and to a heading that it has.
 func TestLinksLeadSomewhere(t *testing.T) {
-	pages, err := filepath.Glob("docs/*.md")
+	var pages []string
+	err := filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case d.IsDir() && path != "." && (strings.HasPrefix(d.Name(), ".") || d.Name() == "testdata" || d.Name() == "node_modules"):
+			return filepath.SkipDir
+		case !d.IsDir() && filepath.Ext(path) == ".md":
+			pages = append(pages, path)
+		}
+		return nil
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, page := range append(pages, "README.md") {
+	inside := 0
+	for _, page := range pages {
 		text, err := os.ReadFile(page)
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, m := range link.FindAllStringSubmatch(string(text), -1) {
+		for _, m := range link.FindAllStringSubmatch(fence.ReplaceAllString(string(text), ""), -1) {
 			if strings.Contains(m[1], "://") {
 				continue
 			}
-			if _, err := os.Stat(filepath.Join(filepath.Dir(page), m[1])); err != nil {
+			target := page
+			if m[1] != "" {
+				target = filepath.Join(filepath.Dir(page), m[1])
+			}
+			if _, err := os.Stat(target); err != nil {
 				t.Errorf("%s leads to %s: %v", page, m[1], err)
+				continue
+			}
+			if m[2] == "" {
+				continue
+			}
+			inside++
+			there, err := os.ReadFile(target)
+			if err != nil {
+				t.Errorf("%s leads to a heading of %s: %v", page, m[1], err)
+			} else if !slices.Contains(anchors(string(there)), m[2]) {
+				t.Errorf("%s leads to %s, which has no heading #%s", page, target, m[2])
 			}
 		}
+	}
+	if len(pages) < 25 || inside < 3 {
+		t.Errorf("only %d pages and %d links to headings were found", len(pages), inside)
 	}
 }
