@@ -236,7 +236,7 @@ func TestConsoleOpenIDConnect(t *testing.T) {
 		c.Do(`document.querySelector("form").submit()`)
 	}
 	signIn("mallory") // whose address nobody verified
-	c.Until(`document.body.innerText.includes("the rules of this proxy give you nothing")`)
+	c.Until(`document.body.innerText.includes("the rules of this proxy grant you nothing")`)
 	c.Complaints() // of the answer's status, and the provider's own pages
 	c.Run(chromedp.ActionFunc(browser.ForgetCookies))
 
