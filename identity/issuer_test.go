@@ -565,3 +565,31 @@ func TestKeysThatNeedAToken(t *testing.T) {
 		})
 	}
 }
+
+// The monotonic clock stands still while the machine sleeps, and the wall clock may be
+// set back: keys are not taken for fresh by either.
+func TestKeysGrowOldByTheWallClock(t *testing.T) {
+	p := newIDP(t)
+	p.publish("k1", rsaKey().Public())
+	keys := newKeySet(p.server.URL, "", nil, p.server.Client())
+	now := time.Now()
+	for _, c := range []struct {
+		name    string
+		at      time.Time
+		fetches int64
+	}{
+		{"the first time", now, 1},
+		{"the one who waited", now.Add(-time.Second), 1},
+		{"within the hour", now.Add(time.Minute), 1},
+		{"set back", now.Add(-2 * time.Minute), 2},
+		{"and again", now.Add(-time.Minute), 2},
+		{"an hour later", now.Add(time.Hour), 3},
+	} {
+		if found, err := keys.find(t.Context(), "k1", "RS256", c.at); err != nil || len(found) != 1 || p.fetches.Load() != c.fetches {
+			t.Errorf("%s: %d keys, %v, %d fetches, expected %d", c.name, len(found), err, p.fetches.Load(), c.fetches)
+		}
+		if strings.Contains(keys.fetched.String(), " m=") || strings.Contains(keys.tried.String(), " m=") {
+			t.Errorf("%s: fetched %s, tried %s", c.name, keys.fetched, keys.tried)
+		}
+	}
+}

@@ -58,6 +58,7 @@ func newKeySet(issuer, url string, token func() (string, error), client *http.Cl
 // find returns the keys that may have signed a token with this key id ("" for
 // none) and algorithm.
 func (s *keySet) find(ctx context.Context, id, algorithm string, now time.Time) ([]jose.JSONWebKey, error) {
+	now = now.Round(0) // the monotonic clock stands still while the machine sleeps, and the keys would not grow old
 	found, current := s.look(id, algorithm, now)
 	if current && len(found) > 0 {
 		return found, nil
@@ -106,7 +107,10 @@ func (s *keySet) look(id, algorithm string, now time.Time) (found []jose.JSONWeb
 			found = append(found, k)
 		}
 	}
-	return found, !s.fetched.IsZero() && now.Sub(s.fetched) < keySetFresh
+	age := now.Sub(s.fetched)
+	// Whoever waited for the fetch looked at the clock before it. Keys from further
+	// ahead were fetched before the clock was set back.
+	return found, !s.fetched.IsZero() && age < keySetFresh && age > -keySetTimeout
 }
 
 func (s *keySet) mayFetch(now time.Time) bool {

@@ -473,6 +473,7 @@ func (s *Service) Issued() []Issued {
 func (s *Service) remember(i Issued) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	i.Expires = i.Expires.Round(0) // by the wall clock: the monotonic one stands still while the machine sleeps
 	s.issued.Add(i.AccessKeyID, i)
 }
 
