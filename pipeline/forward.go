@@ -94,6 +94,9 @@ func newReverseProxy(p *Pipeline) *httputil.ReverseProxy {
 				x.w.status = res.StatusCode
 				return nil
 			}
+			if err := x.notice(res); err != nil {
+				return err
+			}
 			x.hideToken(res)
 			if x.makesS3Session() {
 				if err := x.hideS3Session(res); err != nil {

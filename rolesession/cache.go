@@ -37,6 +37,7 @@ type entry struct {
 
 	mu        sync.Mutex
 	session   Session
+	made      time.Time
 	expires   time.Time // zero: there is no session
 	refreshAt time.Time
 	flight    *flight // the STS call under way, or nil
@@ -69,7 +70,7 @@ func (e *entry) info(now time.Time) (Info, bool) {
 // store keeps a session that was just made. Call with mu held.
 func (e *entry) store(s Session, now time.Time, jitter float64) {
 	life := s.Credentials.Expires.Sub(now)
-	e.session, e.expires = s, s.Credentials.Expires
+	e.session, e.made, e.expires = s, now, s.Credentials.Expires
 	e.refreshAt = e.expires.Add(-life/refreshFraction - time.Duration(jitter*float64(life/jitterFraction)))
 	e.failure, e.failures, e.retryAt = nil, 0, time.Time{}
 }
@@ -257,8 +258,18 @@ func (m *Manager) assume(ctx context.Context, p *plan, repeatable bool) (Result,
 	return result, nil
 }
 
-// make makes the session of call n, with the sessions before it from the cache.
+// make makes the session of call n, with the sessions before it from the cache. If
+// AWS takes the one before for invalid, another is made, once.
 func (m *Manager) make(ctx context.Context, p *plan, n int, background bool) (Result, error) {
+	result, base, err := m.attempt(ctx, p, n, background)
+	if n > 1 && isRefusal(err) && m.Refused(base.Credentials.AccessKeyID) {
+		result, _, err = m.attempt(ctx, p, n, background)
+	}
+	return result, err
+}
+
+// attempt returns the session that signed the call, too.
+func (m *Manager) attempt(ctx context.Context, p *plan, n int, background bool) (Result, Session, error) {
 	var base Session
 	var err error
 	if n == 1 && p.base != nil {
@@ -268,19 +279,20 @@ func (m *Manager) make(ctx context.Context, p *plan, n int, background bool) (Re
 	}
 	if err != nil {
 		if ctx.Err() != nil {
-			return Result{}, &Error{Kind: KindUnreachable, Role: p.role, RoleARN: p.calls[n-1].RoleARN,
+			return Result{}, base, &Error{Kind: KindUnreachable, Role: p.role, RoleARN: p.calls[n-1].RoleARN,
 				Message: "The proxy's own AWS credentials, or the session before this one, did not come in time."}
 		}
-		return Result{}, err
+		return Result{}, base, err
 	}
 	select {
 	case m.slots <- struct{}{}:
 		defer func() { <-m.slots }()
 	case <-ctx.Done():
-		return Result{}, &Error{Kind: KindThrottled, Role: p.role, RoleARN: p.calls[n-1].RoleARN,
+		return Result{}, base, &Error{Kind: KindThrottled, Role: p.role, RoleARN: p.calls[n-1].RoleARN,
 			Message: "Too many STS calls are under way at the proxy."}
 	}
-	return m.call(ctx, p, n, base, background)
+	result, err := m.call(ctx, p, n, base, background)
+	return result, base, err
 }
 
 // jitter returns a number from 0 to 1.

@@ -67,7 +67,10 @@ type Manager struct {
 	mu      sync.Mutex
 	closed  bool
 	entries *simplelru.LRU[key, *entry]
+	dropped *simplelru.LRU[string, struct{}] // access key ids that AWS refused
 	caller  callerState
+
+	sourceKey atomic.Pointer[sourceKey]
 }
 
 // New checks every role and returns a Manager. The error names each role and key
@@ -105,6 +108,10 @@ func New(opt Options) (*Manager, error) {
 	if err != nil {
 		return nil, fmt.Errorf("rolesession: %w", err)
 	}
+	dropped, err := simplelru.NewLRU[string, struct{}](maxDropped, nil)
+	if err != nil {
+		return nil, fmt.Errorf("rolesession: %w", err)
+	}
 	source, ok := opt.Source.(*aws.CredentialsCache)
 	if !ok {
 		source = aws.NewCredentialsCache(opt.Source)
@@ -114,6 +121,7 @@ func New(opt Options) (*Manager, error) {
 		source:  source,
 		slots:   make(chan struct{}, opt.Parallel),
 		entries: entries,
+		dropped: dropped,
 	}
 	m.ctx, m.cancel = context.WithCancel(context.Background())
 	m.roles.Store(&roles)
@@ -218,5 +226,6 @@ func (m *Manager) sourceCredentials(ctx context.Context) (aws.Credentials, error
 		m.source.Invalidate()
 		return aws.Credentials{}, m.sourceError(fmt.Errorf("they expired at %s", creds.Expires.UTC().Format(time.RFC3339)))
 	}
+	m.noticeSource(creds.AccessKeyID)
 	return creds, nil
 }
