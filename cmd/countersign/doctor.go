@@ -140,7 +140,7 @@ func (e *examination) aws(ctx context.Context, cfg *config.Config, g grants, a *
 		return // said under configuration
 	}
 	defer transport.CloseIdleConnections()
-	source := sourceCredentials(ctx, cfg, transport)
+	source := aws.NewCredentialsCache(sourceCredentials(ctx, cfg, transport))
 	roles, err := sessionRoles(g)
 	if err != nil {
 		return

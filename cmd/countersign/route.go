@@ -183,15 +183,20 @@ func requestProxy(setting string) func(*http.Request) (*url.URL, error) {
 }
 
 // sourceCredentials finds the proxy's own AWS credentials by the SDK's default
-// chain: environment, profile, SSO, web identity, container, machine.
+// chain: environment, profile, SSO, web identity, container, machine. Where they
+// cannot be found, every use of them says why: a proxy that does not start explains
+// nothing to its clients, and the cause may be mended meanwhile.
 func sourceCredentials(ctx context.Context, cfg *config.Config, transport *pipeline.Transport) aws.CredentialsProvider {
-	c, err := sourceConfig(ctx, cfg, transport)
-	if err != nil {
-		// Every use of them says why. A proxy that does not start explains
-		// nothing to its clients, and the cause may be mended meanwhile.
-		return aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) { return aws.Credentials{}, err })
+	load := func(ctx context.Context) (aws.CredentialsProvider, error) {
+		c, err := sourceConfig(ctx, cfg, transport)
+		if err != nil {
+			return nil, err
+		}
+		return c.Credentials, nil
 	}
-	return c.Credentials
+	s := &source{load: load}
+	s.provider, _ = load(ctx) // what fails is tried again at the first use
+	return s
 }
 
 func sourceConfig(ctx context.Context, cfg *config.Config, transport *pipeline.Transport) (aws.Config, error) {
