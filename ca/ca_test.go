@@ -15,9 +15,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/countersign-proxy/countersign/ca"
 	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
+
+	"github.com/countersign-proxy/countersign/ca"
 )
 
 func TestMain(m *testing.M) {

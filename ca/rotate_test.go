@@ -8,8 +8,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/countersign-proxy/countersign/ca"
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/countersign-proxy/countersign/ca"
 )
 
 // issuer is the root that a leaf leads to, of those given.

@@ -14,10 +14,11 @@ import (
 	"testing"
 	"time"
 
-	"github.com/countersign-proxy/countersign/ca"
 	"github.com/google/go-cmp/cmp"
 	"github.com/pavlo-v-chernykh/keystore-go/v4"
 	"software.sslmate.com/src/go-pkcs12"
+
+	"github.com/countersign-proxy/countersign/ca"
 )
 
 // stranger is a root of somebody else.

@@ -24,9 +24,10 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 	"github.com/aws/smithy-go"
-	"github.com/countersign-proxy/countersign/sandbox"
 	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
+
+	"github.com/countersign-proxy/countersign/sandbox"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }

@@ -3,10 +3,9 @@ package main
 import (
 	"fmt"
 	"io/fs"
+	"os"
 	"strings"
 	"time"
-
-	"os"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
