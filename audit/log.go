@@ -251,14 +251,6 @@ func (p *Pending) Finish(e Entry) {
 	p.l.begun.Add(-1)
 }
 
-// Cancel gives the reservation back without a line, for the caller that will
-// record the request in another way. After Finish it does nothing.
-func (p *Pending) Cancel() {
-	if !p.done.Swap(true) {
-		p.l.begun.Add(-1)
-	}
-}
-
 // Write writes a line that was not reserved: of a request that was refused, of
 // a tunnel that was closed. It waits for room as Begin does. Its error means
 // that the line is lost; Stats counts those.
