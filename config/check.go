@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/countersign-proxy/countersign/words"
 )
 
 // consoleCallback is the path of the admin listener that an issuer sends people
@@ -110,9 +112,9 @@ func (d *decoder) checkRoles(c *Config) {
 		}
 		key := "roles." + name
 		if r.Duration < 15*time.Minute || r.Duration > 12*time.Hour {
-			d.problem(key+".duration", "%s is not possible; expected 15m to 12h, and no more than the role's own maximum", short(r.Duration))
+			d.problem(key+".duration", "%s is not possible; expected 15m to 12h, and no more than the role's own maximum", words.Duration(r.Duration))
 		} else if r.Via != "" && r.Duration > time.Hour {
-			d.problem(key+".duration", "%s is not possible for a role that is assumed from another (via); expected at most 1h, which is what AWS allows", short(r.Duration))
+			d.problem(key+".duration", "%s is not possible for a role that is assumed from another (via); expected at most 1h, which is what AWS allows", words.Duration(r.Duration))
 		}
 		if r.ARN == "" {
 			for _, f := range []struct {
@@ -180,7 +182,7 @@ func (d *decoder) checkFederation(key string, r Role) {
 		d.problem(key+"."+name, "the role has limits of its own (policies, read_only, regions or services), which go along to the console, and policies of a session add up; expected one of the two")
 	}
 	if f := r.FederationDuration; f != 0 && (f < 15*time.Minute || f > 36*time.Hour) {
-		d.problem(key+".federation_duration", "%s is not possible; expected 15m to 36h", short(f))
+		d.problem(key+".federation_duration", "%s is not possible; expected 15m to 36h", words.Duration(f))
 	}
 	if n := len(r.FederationPolicyARNs); n > 10 {
 		d.problem(key+".federation_policy_arns", "there are %d; expected at most 10 (a limit of AWS STS)", n)
@@ -347,7 +349,7 @@ func (d *decoder) checkLimits(c *Config) {
 		d.problem("limits.body_buffer_sum", "%v is less than body_buffer (%v); expected at least as much", l.BodyBufferSum, l.BodyBuffer)
 	}
 	if c.CA.RotateBefore < time.Hour {
-		d.problem("ca.rotate_before", "%s is too short; expected at least 1h, such as 720h", short(c.CA.RotateBefore))
+		d.problem("ca.rotate_before", "%s is too short; expected at least 1h, such as 720h", words.Duration(c.CA.RotateBefore))
 	}
 }
 
@@ -359,17 +361,6 @@ func hasARN(c *Config, arn string) bool {
 		}
 	}
 	return false
-}
-
-// short writes a duration without zeros at its end.
-func short(d time.Duration) string {
-	s := d.String()
-	for _, zero := range []string{"m0s", "h0m"} {
-		if strings.HasSuffix(s, zero) {
-			s = s[:len(s)-2]
-		}
-	}
-	return s
 }
 
 func index(key string, i int) string { return fmt.Sprintf("%s[%d]", key, i) }

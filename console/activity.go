@@ -233,14 +233,3 @@ func untilWhen(t, now time.Time) string {
 	}
 	return t.Format("2 Jan 15:04 UTC")
 }
-
-// shortDuration prints 1h and not 1h0m0s.
-func shortDuration(d time.Duration) string {
-	s := d.String()
-	for _, zero := range []string{"m0s", "h0m"} {
-		if strings.HasSuffix(s, zero) {
-			s = s[:len(s)-2]
-		}
-	}
-	return s
-}

@@ -15,6 +15,7 @@ import (
 	"github.com/countersign-proxy/countersign/audit"
 	"github.com/countersign-proxy/countersign/identity"
 	"github.com/countersign-proxy/countersign/rolesession"
+	"github.com/countersign-proxy/countersign/words"
 )
 
 // openTimeout bounds STS and sign-in endpoint together; it is below the write
@@ -114,15 +115,15 @@ func (s *Server) granted(r *http.Request, p *person, patience time.Duration) gra
 func expectation(length time.Duration, basis Basis) string {
 	switch basis {
 	case BasisRequested:
-		return "Console sessions of " + shortDuration(length)
+		return "Console sessions of " + words.Duration(length)
 	case BasisFederation:
-		return "Console sessions of " + shortDuration(length) + ", as a federated user"
+		return "Console sessions of " + words.Duration(length) + ", as a federated user"
 	case BasisSource:
 		return "Console sessions as long as the proxy's own credentials live"
 	case BasisUnknown:
 		return "How long console sessions last is not known yet"
 	default:
-		return "Console sessions of up to " + shortDuration(length)
+		return "Console sessions of up to " + words.Duration(length)
 	}
 }
 

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/countersign-proxy/countersign/words"
 )
 
 // Severity ranks findings, in the words of IAM Access Analyzer.
@@ -284,4 +286,10 @@ func (o *Statement) coversStatement(s *Statement) bool {
 		}
 	}
 	return true
+}
+
+// nearest returns the candidate that a word probably stands for, if no more than
+// limit letters of it, and no more than half of them, are wrong; "" otherwise.
+func nearest(word string, candidates []string, limit int) string {
+	return words.Nearest(word, candidates, min(limit, len(word)/2))
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/countersign-proxy/countersign/console"
 	"github.com/countersign-proxy/countersign/identity"
 	"github.com/countersign-proxy/countersign/rolesession"
+	"github.com/countersign-proxy/countersign/words"
 )
 
 func newConsole(a *app) *cobra.Command {
@@ -193,7 +194,7 @@ func (a *app) consoleLink(ctx context.Context, cfg *config.Config, store *identi
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(a.stderr, "This link signs %s in, once, within %s:\n", who.Name, shortDuration(console.LinkLife))
+	fmt.Fprintf(a.stderr, "This link signs %s in, once, within %s:\n", who.Name, words.Duration(console.LinkLife))
 	_, err = fmt.Fprintln(a.stdout, link)
 	return err
 }

@@ -5,9 +5,10 @@ import (
 	"slices"
 	"strings"
 	"text/tabwriter"
-	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/countersign-proxy/countersign/words"
 )
 
 func newRoles(a *app) *cobra.Command {
@@ -44,7 +45,7 @@ func (a *app) roles() error {
 		r := g.roles[name]
 		row := roleRow{Name: name, ARN: r.ARN, Via: r.Via, Policies: r.Policies, ReadOnly: r.ReadOnly, Labels: r.Labels, Identities: []string{}}
 		if r.Duration > 0 {
-			row.Duration = shortDuration(r.Duration)
+			row.Duration = words.Duration(r.Duration)
 		}
 		if parts := strings.Split(r.ARN, ":"); len(parts) > 4 {
 			row.Account = parts[4]
@@ -89,18 +90,6 @@ func (a *app) roles() error {
 func dash(s string) string {
 	if s == "" {
 		return "-"
-	}
-	return s
-}
-
-// shortDuration prints 1h and not 1h0m0s.
-func shortDuration(d time.Duration) string {
-	s := d.String()
-	if strings.HasSuffix(s, "m0s") {
-		s = strings.TrimSuffix(s, "0s")
-	}
-	if strings.HasSuffix(s, "h0m") {
-		s = strings.TrimSuffix(s, "0m")
 	}
 	return s
 }

@@ -21,6 +21,7 @@ import (
 	"github.com/countersign-proxy/countersign/console"
 	"github.com/countersign-proxy/countersign/identity"
 	"github.com/countersign-proxy/countersign/shell"
+	"github.com/countersign-proxy/countersign/words"
 )
 
 func newServe(a *app) *cobra.Command {
@@ -248,7 +249,7 @@ func (a *app) announce(p *proxy, trust trustFiles) error {
 		if err != nil {
 			return err
 		}
-		fmt.Fprintf(a.stderr, "  console    %s\n             (signs you in once, within %s; `countersign console --link` makes another)\n", link, shortDuration(console.LinkLife))
+		fmt.Fprintf(a.stderr, "  console    %s\n             (signs you in once, within %s; `countersign console --link` makes another)\n", link, words.Duration(console.LinkLife))
 	}
 	fmt.Fprintf(a.stderr, "  roles      %s\n\nPaste into another terminal (role %s, until %s):\n\n", strings.Join(e.grants.order, ", "), role, creds.Expires.Local().Format("15:04"))
 	for _, v := range s.short() {
