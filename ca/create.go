@@ -13,6 +13,8 @@ import (
 	"net"
 	"slices"
 	"time"
+
+	"github.com/countersign-proxy/countersign/safefile"
 )
 
 // New makes an authority that lives in memory and dies with the process.
@@ -268,7 +270,7 @@ func write(dir string, signers []signer, retired []*x509.Certificate) error {
 	for _, c := range retired {
 		b.Write(certificatePEM(c.Raw))
 	}
-	if err := WriteFile(file(dir), b.Bytes(), 0o600); err != nil {
+	if err := safefile.Write(file(dir), b.Bytes(), 0o600); err != nil {
 		return unwritable(dir, err)
 	}
 	return nil

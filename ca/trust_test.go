@@ -4,9 +4,7 @@ import (
 	"bytes"
 	"crypto/x509"
 	"encoding/pem"
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -291,34 +289,6 @@ func TestTrustStores(t *testing.T) {
 		if !bytes.Equal(jks, again) {
 			t.Error("the same bundle at the same time gives another JKS")
 		}
-	}
-}
-
-func TestWriteFileReplacesAsAWhole(t *testing.T) {
-	dir := t.TempDir()
-	path := put(t, filepath.Join(dir, "bundle.pem"), []byte("before"))
-	open, err := os.Open(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer open.Close()
-	if err := ca.WriteFile(path, []byte("after"), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	old := make([]byte, 10)
-	n, _ := open.Read(old)
-	info, err := os.Stat(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if string(old[:n]) != "before" || string(read(t, path)) != "after" || info.Mode() != 0o644 {
-		t.Errorf("a reader saw %q, the file is %q with mode %v", old[:n], read(t, path), info.Mode())
-	}
-	if err := ca.WriteFile(filepath.Join(dir, "absent", "x"), nil, 0o600); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("into a missing folder: %v", err)
-	}
-	if entries, _ := os.ReadDir(dir); len(entries) != 1 {
-		t.Errorf("the folder holds %v", entries)
 	}
 }
 

@@ -157,7 +157,7 @@ type Identity struct {
 // Credential is a static pair of client credentials.
 type Credential struct {
 	AccessKeyID         string `key:"access_key_id"`
-	SecretAccessKeyFile string `key:"secret_access_key_file"` // see ReadSecret
+	SecretAccessKeyFile string `key:"secret_access_key_file"` // see safefile.ReadSecret
 	Role                string `key:"role"`                   // default: the identity's first role
 }
 
@@ -166,7 +166,7 @@ type Issuer struct {
 	URL        string             `key:"url"`
 	JWKSURL    string             `key:"jwks_url"`   // "": by discovery
 	CAFile     string             `key:"ca_file"`    // "": the usual roots
-	TokenFile  string             `key:"token_file"` // see ReadToken; "": none
+	TokenFile  string             `key:"token_file"` // see safefile.ReadToken; "": none
 	Audience   Strings            `key:"audience"`
 	Match      map[string]Strings `key:"match"`      // claim: patterns, one of which must match
 	Identity   string             `key:"identity"`   // template

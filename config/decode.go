@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/countersign-proxy/countersign/safefile"
 )
 
 // place is where a value came from.
@@ -432,15 +434,12 @@ func (d *decoder) filename(text, key string, s *Setting, at place) string {
 	switch s.path {
 	case filePath:
 		d.files = append(d.files, path)
-		err = checkReadable(path)
+		err = safefile.Check(path, safefile.Any)
 	case freshPath:
-		err = checkReadable(path)
+		err = safefile.Check(path, safefile.Any)
 	case secretPath:
 		d.files = append(d.files, path)
-		err = checkReadable(path)
-		if err == nil {
-			err = checkPrivate(path)
-		}
+		err = safefile.Check(path, safefile.Private)
 	case anyPath:
 	case auditPath:
 		if info, serr := os.Stat(filepath.Dir(path)); serr != nil || !info.IsDir() {
@@ -473,15 +472,15 @@ func fileProblem(s *Setting, text, path string, err error) string {
 			return "this looks like a secret and not like the name of a file; expected a file that holds it, with mode 0600"
 		}
 	}
-	var private *PermissionError
+	var exposed *safefile.ExposedError
 	switch {
-	case errors.As(err, &private):
-		return private.Error()
+	case errors.As(err, &exposed):
+		return exposed.Error()
 	case errors.Is(err, fs.ErrNotExist):
 		return what + " does not exist; expected " + s.expectedOne()
 	case errors.Is(err, fs.ErrPermission):
 		return what + " cannot be read by this user; check its owner and mode"
-	case errors.Is(err, errNotFile):
+	case errors.Is(err, safefile.ErrNotRegular):
 		return what + " is not a regular file; expected " + s.expectedOne()
 	}
 	var perr *fs.PathError

@@ -7,8 +7,9 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
+
+	"github.com/countersign-proxy/countersign/safefile"
 )
 
 func TestCheckStateDir(t *testing.T) {
@@ -27,7 +28,7 @@ func TestCheckStateDir(t *testing.T) {
 		if ok != (err == nil) {
 			t.Errorf("%o: %v", mode, err)
 		}
-		var p *PermissionError
+		var p *safefile.ExposedError
 		if !ok && (!errors.As(err, &p) || !strings.HasSuffix(err.Error(), "expected 0700: chmod 700 "+dir)) {
 			t.Errorf("%o: %v", mode, err)
 		}
@@ -54,41 +55,23 @@ func TestMakeStateDir(t *testing.T) {
 	}
 }
 
-func TestReadSecret(t *testing.T) {
-	dir := t.TempDir()
-	write := func(name, content string, mode os.FileMode) string {
-		path := filepath.Join(dir, name)
-		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.Chmod(path, mode); err != nil {
-			t.Fatal(err)
-		}
-		return path
+func TestRootDoesNotWriteToTheStateOfAnother(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root can give a directory away")
 	}
-	for name, content := range map[string]string{"plain": "s3cret/+", "line": "s3cret/+\n", "crlf": "s3cret/+\r\n"} {
-		if got, err := ReadSecret(write(name, content, 0o600)); err != nil || got != "s3cret/+" {
-			t.Errorf("%s: %q %v", name, got, err)
-		}
-	}
-	if got, err := ReadSecret(write("kubernetes", "s3cret", 0o440)); err != nil || got != "s3cret" {
-		t.Errorf("readable by the group: %q %v", got, err)
-	}
-	fifo := filepath.Join(dir, "fifo")
-	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
+	dir := filepath.Join(t.TempDir(), "state")
+	if err := MakeStateDir(dir); err != nil {
 		t.Fatal(err)
 	}
-	for name, path := range map[string]string{
-		"open to others": write("open", "s3cret", 0o604), "group may write": write("group", "s3cret", 0o620),
-		"empty": write("empty", "\n", 0o600), "lines": write("lines", "s3cret\nmore", 0o600),
-		"nul": write("nul", "s3cret\x00", 0o600), "large": write("large", strings.Repeat("s3cret", 20000), 0o600),
-		"directory": dir, "missing": filepath.Join(dir, "none"), "named pipe": fifo,
-	} {
-		got, err := ReadSecret(path)
-		if err == nil || got != "" {
-			t.Errorf("%s: %q was read", name, got)
-		} else if strings.Contains(err.Error(), "s3cret") {
-			t.Errorf("%s: the error repeats the secret: %v", name, err)
-		}
+	if err := os.Chown(dir, 54321, 54321); err != nil { // no such user
+		t.Fatal(err)
+	}
+	want := "state directory: " + dir + " belongs to user 54321, who could not read what root writes there; " +
+		"run this as that user (runuser -u 54321 -- countersign ...), or set state_dir"
+	if err := MakeStateDir(dir); err == nil || err.Error() != want {
+		t.Errorf("got  %v\nwant %s", err, want)
+	}
+	if err := CheckStateDir(dir); err != nil {
+		t.Errorf("looking is not writing: %v", err)
 	}
 }

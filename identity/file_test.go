@@ -62,7 +62,7 @@ func TestSealingKeyFilesThatAreRefused(t *testing.T) {
 		{"no base64", "correct horse battery staple", 0o600, "is damaged: expected one line of base64"},
 		{"two lines", good + "\n" + good, 0o600, "is damaged"},
 		{"cut", sealingKeyHeader + "\n" + good[:40], 0o600, "expected"},
-		{"long", strings.Repeat("A", 5000), 0o600, "too long"},
+		{"long", strings.Repeat("A", 5000), 0o600, "is larger than 4096 bytes"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "key")

@@ -9,10 +9,11 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/countersign-proxy/countersign/safefile"
 )
 
 const (
@@ -145,21 +146,11 @@ func (r *Revocations) reloadLocked(now time.Time) {
 }
 
 func readRevocations(path string) (*revocationState, error) {
-	f, err := os.Open(path)
+	f, info, err := safefile.Open(path, safefile.Trusted)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return nil, err
-	}
-	if !info.Mode().IsRegular() {
-		return nil, errors.New("it is not a regular file")
-	}
-	if info.Mode().Perm()&revocationsFileBits != 0 {
-		return nil, fmt.Errorf("its mode is %04o, so other accounts may change it: run chmod go-w on it", info.Mode().Perm())
-	}
 	list, err := parseRevocations(f)
 	if err != nil {
 		return nil, err
@@ -273,7 +264,7 @@ func Revoke(path string, now time.Time, entries ...Revocation) error {
 	}
 	defer unlock()
 	var list []Revocation
-	f, err := os.Open(path)
+	f, _, err := safefile.Open(path, safefile.Any)
 	switch {
 	case err == nil:
 		list, err = parseRevocations(f)
@@ -300,15 +291,7 @@ func Revoke(path string, now time.Time, entries ...Revocation) error {
 	if out.Len() > maxRevocationsFile {
 		return fmt.Errorf("identity: revoke: %s would grow over %d bytes: replace old entries by one with \"before\"", path, maxRevocationsFile)
 	}
-	temp, err := writeTemp(path, out.Bytes())
-	if err != nil {
-		return fmt.Errorf("identity: revoke: %w", err)
-	}
-	if err := os.Rename(temp, path); err != nil {
-		os.Remove(temp)
-		return fmt.Errorf("identity: revoke: %w", err)
-	}
-	if err := syncDir(filepath.Dir(path)); err != nil {
+	if err := safefile.Write(path, out.Bytes(), 0o600); err != nil {
 		return fmt.Errorf("identity: revoke: %w", err)
 	}
 	return nil

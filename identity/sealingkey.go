@@ -7,10 +7,9 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
-	"path/filepath"
-	"runtime"
 	"strings"
+
+	"github.com/countersign-proxy/countersign/safefile"
 )
 
 // Sizes of a sealing key, in bytes.
@@ -59,23 +58,16 @@ func (k SealingKey) GoString() string { return k.String() }
 // LoadSealingKey reads a key file. It refuses a file that others may read or
 // change, or that its group may change.
 func LoadSealingKey(path string) (SealingKey, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return SealingKey{}, fmt.Errorf("identity: open the sealing key: %w", err)
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return SealingKey{}, fmt.Errorf("identity: open the sealing key: %w", err)
-	}
-	if !info.Mode().IsRegular() {
+	text, err := safefile.Read(path, safefile.Private, maxSealingKeyFile)
+	var exposed *safefile.ExposedError
+	switch {
+	case errors.Is(err, safefile.ErrNotRegular):
 		return SealingKey{}, fmt.Errorf("identity: the sealing key %s is not a regular file", path)
-	}
-	if info.Mode().Perm()&keyFileBits != 0 {
-		return SealingKey{}, fmt.Errorf("identity: the sealing key %s has mode %04o, so other accounts may read or change it: run chmod 600 on it, and replace it if they may have (delete the file; a fresh one is made)", path, info.Mode().Perm())
-	}
-	text, err := io.ReadAll(io.LimitReader(f, maxSealingKeyFile+1))
-	if err != nil {
+	case errors.As(err, &exposed):
+		return SealingKey{}, fmt.Errorf("identity: the sealing key %w, and replace it if they may have done so (delete the file; a fresh one is made)", err)
+	case errors.As(err, new(*safefile.TooLargeError)):
+		return SealingKey{}, fmt.Errorf("identity: the sealing key %w: restore it, or delete it to have a fresh one made (credentials sealed with it stop working)", err)
+	case err != nil:
 		return SealingKey{}, fmt.Errorf("identity: read the sealing key: %w", err)
 	}
 	secret, err := parseSealingKey(text)
@@ -87,9 +79,6 @@ func LoadSealingKey(path string) (SealingKey, error) {
 
 // parseSealingKey reads the text of a key file. Its errors do not quote the text.
 func parseSealingKey(text []byte) ([]byte, error) {
-	if len(text) > maxSealingKeyFile {
-		return nil, errors.New("is too long for a key")
-	}
 	body := strings.TrimSpace(string(text))
 	if rest, ok := strings.CutPrefix(body, sealingKeyHeader); ok {
 		body = strings.TrimSpace(rest)
@@ -120,50 +109,8 @@ func LoadOrCreateSealingKey(path string, rand io.Reader) (SealingKey, error) {
 		return SealingKey{}, err
 	}
 	text := sealingKeyHeader + "\n" + base64.StdEncoding.EncodeToString(key.secret) + "\n"
-	temp, err := writeTemp(path, []byte(text))
-	if err != nil {
-		return SealingKey{}, fmt.Errorf("identity: create the sealing key: %w", err)
-	}
-	defer os.Remove(temp)
-	// Link, unlike rename, never replaces a key that another process just made.
-	if err := os.Link(temp, path); err != nil && !errors.Is(err, fs.ErrExist) {
-		return SealingKey{}, fmt.Errorf("identity: create the sealing key: %w", err)
-	}
-	if err := syncDir(filepath.Dir(path)); err != nil {
+	if err := safefile.Create(path, []byte(text)); err != nil && !errors.Is(err, fs.ErrExist) {
 		return SealingKey{}, fmt.Errorf("identity: create the sealing key: %w", err)
 	}
 	return LoadSealingKey(path)
-}
-
-// writeTemp writes text to a new file (0600) beside path and flushes it to disk.
-func writeTemp(path string, text []byte) (name string, err error) {
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
-	if err != nil {
-		return "", err
-	}
-	defer func() {
-		if cerr := f.Close(); err == nil {
-			err = cerr
-		}
-		if err != nil {
-			os.Remove(f.Name())
-		}
-	}()
-	if _, err := f.Write(text); err != nil {
-		return "", err
-	}
-	return f.Name(), f.Sync()
-}
-
-// syncDir makes the directory's entries durable.
-func syncDir(dir string) error {
-	if runtime.GOOS == "windows" {
-		return nil // a directory cannot be flushed there
-	}
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
 }

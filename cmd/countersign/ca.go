@@ -12,6 +12,7 @@ import (
 
 	"github.com/countersign-proxy/countersign/ca"
 	"github.com/countersign-proxy/countersign/config"
+	"github.com/countersign-proxy/countersign/safefile"
 )
 
 func newCA(a *app) *cobra.Command {
@@ -89,7 +90,7 @@ func newCAExport(a *app) *cobra.Command {
 				return err
 			}
 			if out != "" && out != "-" {
-				return ca.WriteFile(out, data, fs.FileMode(0o644)) // certificates are public
+				return safefile.Write(out, data, fs.FileMode(0o644)) // certificates are public
 			}
 			if f, ok := a.plainStdout().(*os.File); ok && (format == "p12" || format == "jks") && term.IsTerminal(int(f.Fd())) {
 				return usagef("%s is not text: give a file with --out", format)

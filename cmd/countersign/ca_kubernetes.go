@@ -21,6 +21,7 @@ import (
 	"github.com/countersign-proxy/countersign/ca"
 	"github.com/countersign-proxy/countersign/config"
 	"github.com/countersign-proxy/countersign/identity"
+	"github.com/countersign-proxy/countersign/safefile"
 )
 
 const (
@@ -160,11 +161,11 @@ func inCluster(getenv func(string) string, account string) (*kubernetesAPI, erro
 	if err != nil {
 		return nil, fmt.Errorf("the cluster's CA: %w", err)
 	}
-	token, err := config.ReadToken(filepath.Join(account, "token"))
+	token, err := safefile.ReadToken(filepath.Join(account, "token"))
 	if err != nil {
 		return nil, fmt.Errorf("the service account's token: %w", err)
 	}
-	namespace, err := config.ReadToken(filepath.Join(account, "namespace"))
+	namespace, err := safefile.ReadToken(filepath.Join(account, "namespace"))
 	if err != nil {
 		return nil, fmt.Errorf("the service account's namespace: %w", err)
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/countersign-proxy/countersign/ca"
 	"github.com/countersign-proxy/countersign/identity"
 	"github.com/countersign-proxy/countersign/inject"
+	"github.com/countersign-proxy/countersign/safefile"
 )
 
 // settings are what a client needs to work through a proxy.
@@ -341,7 +342,7 @@ func writeTrust(authority *ca.Authority, dir string, mode fs.FileMode, roots []c
 		path string
 		data []byte
 	}{{t.Bundle, bundle.PEM()}, {t.Node, node.PEM()}, {t.Java, store}, {t.NodeProxy, nodeProxyFor(authority.Suffixes())}, {t.PHP, []byte(phpINI)}} {
-		if err := ca.WriteFile(f.path, f.data, mode); err != nil {
+		if err := safefile.Write(f.path, f.data, mode); err != nil {
 			return trustFiles{}, err
 		}
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/countersign-proxy/countersign/console"
 	"github.com/countersign-proxy/countersign/identity"
 	"github.com/countersign-proxy/countersign/policy"
+	"github.com/countersign-proxy/countersign/safefile"
 	"github.com/countersign-proxy/countersign/shell"
 )
 
@@ -119,7 +120,7 @@ func (p *proxy) newConsoleServer(cfg *config.Config, address string) (*console.S
 		secret := ""
 		if o.ClientSecretFile != "" {
 			var err error
-			if secret, err = config.ReadSecret(o.ClientSecretFile); err != nil {
+			if secret, err = safefile.ReadSecret(o.ClientSecretFile); err != nil {
 				return nil, err
 			}
 		}

@@ -21,6 +21,7 @@ import (
 	"github.com/countersign-proxy/countersign/ca"
 	"github.com/countersign-proxy/countersign/config"
 	"github.com/countersign-proxy/countersign/identity"
+	"github.com/countersign-proxy/countersign/safefile"
 )
 
 func newExec(a *app) *cobra.Command {
@@ -61,7 +62,7 @@ func (a *app) exec(ctx context.Context, opt execOptions, args []string) error {
 	}
 	if opt.learn != "" && opt.learn != "-" {
 		// What was learned in hours must have a place in the end.
-		if err := ca.CheckWritable(opt.learn); err != nil {
+		if err := safefile.CheckWritable(opt.learn); err != nil {
 			return fmt.Errorf("--learn: %w", err)
 		}
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/countersign-proxy/countersign/pipeline"
 	"github.com/countersign-proxy/countersign/policy"
 	"github.com/countersign-proxy/countersign/rolesession"
+	"github.com/countersign-proxy/countersign/safefile"
 	"github.com/countersign-proxy/countersign/virtualsts"
 )
 
@@ -148,7 +149,7 @@ func newIdentities(cfg *config.Config, g grants, static []identity.Static, trans
 		id := g.identities[name]
 		out.Identities = append(out.Identities, identityOf(name, id))
 		for _, c := range id.Credentials {
-			secret, err := config.ReadSecret(c.SecretAccessKeyFile)
+			secret, err := safefile.ReadSecret(c.SecretAccessKeyFile)
 			if err != nil {
 				return nil, err
 			}
@@ -184,7 +185,7 @@ func newIssuers(cfg *config.Config, g grants, transports map[string]http.RoundTr
 			HTTPClient: &http.Client{Transport: transports[i.URL], Timeout: issuerTimeout},
 		}
 		if i.TokenFile != "" {
-			opt.Token = func() (string, error) { return config.ReadToken(i.TokenFile) }
+			opt.Token = func() (string, error) { return safefile.ReadToken(i.TokenFile) }
 		}
 		issuer, err := identity.NewIssuer(opt)
 		if err != nil {

@@ -16,8 +16,8 @@ import (
 
 	"go.uber.org/zap"
 
-	"github.com/countersign-proxy/countersign/ca"
 	"github.com/countersign-proxy/countersign/config"
+	"github.com/countersign-proxy/countersign/safefile"
 )
 
 // checkHealth asks a running proxy whether it is ready: the HEALTHCHECK of an
@@ -71,7 +71,7 @@ func healthFile(cfg *config.Config) string { return filepath.Join(cfg.StateDir, 
 // the answer to --health while the configuration is broken.
 func (p *proxy) leaveHealthURL(cfg *config.Config, address string) {
 	base, _ := listenerURL(cfg, address)
-	if err := ca.WriteFile(healthFile(cfg), []byte(base+"\n"), 0o600); err != nil {
+	if err := safefile.Write(healthFile(cfg), []byte(base+"\n"), 0o600); err != nil {
 		p.log.Debug("health.url was not written", zap.Error(err))
 	}
 }

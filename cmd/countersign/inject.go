@@ -23,6 +23,7 @@ import (
 	"github.com/countersign-proxy/countersign/config"
 	"github.com/countersign-proxy/countersign/inject"
 	"github.com/countersign-proxy/countersign/metrics"
+	"github.com/countersign-proxy/countersign/safefile"
 )
 
 func newInject(a *app) *cobra.Command {
@@ -241,5 +242,5 @@ func (a *app) prepare(dir, role string) error {
 	if _, err := writeTrust(authority, dir, 0o644, roots, nothing); err != nil {
 		return err
 	}
-	return ca.WriteFile(filepath.Join(dir, inject.TokenFile), []byte(token), 0o644)
+	return safefile.Write(filepath.Join(dir, inject.TokenFile), []byte(token), 0o644)
 }

@@ -13,8 +13,8 @@ import (
 
 	"github.com/countersign-proxy/countersign/audit"
 	"github.com/countersign-proxy/countersign/awsapi"
-	"github.com/countersign-proxy/countersign/ca"
 	"github.com/countersign-proxy/countersign/policy"
+	"github.com/countersign-proxy/countersign/safefile"
 )
 
 func newPolicy(a *app) *cobra.Command {
@@ -336,7 +336,7 @@ func (a *app) writeLesson(l policy.Lesson, out string) error {
 		if _, err := a.stdout.Write(l.Policy); err != nil {
 			return err
 		}
-	} else if err := ca.WriteFile(out, l.Policy, 0o644); err != nil {
+	} else if err := safefile.Write(out, l.Policy, 0o644); err != nil {
 		return err
 	}
 	fmt.Fprint(a.stderr, "countersign: learned from ")

@@ -12,7 +12,6 @@ import (
 	"io"
 	"io/fs"
 	"net/http"
-	"os"
 	"path/filepath"
 	"strings"
 	"text/tabwriter"
@@ -21,6 +20,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/countersign-proxy/countersign/config"
+	"github.com/countersign-proxy/countersign/safefile"
 )
 
 func newSessions(a *app) *cobra.Command {
@@ -64,7 +64,7 @@ func (a *app) sessions(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	token, err := os.ReadFile(adminTokenFile(cfg))
+	token, err := safefile.ReadSecret(adminTokenFile(cfg))
 	if errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("no proxy has run with this configuration (%s is missing); start it with `countersign serve`, or give its configuration with --config", adminTokenFile(cfg))
 	}
@@ -81,7 +81,7 @@ func (a *app) sessions(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	r.Header.Set("Authorization", "Bearer "+strings.TrimSpace(string(token)))
+	r.Header.Set("Authorization", "Bearer "+token)
 	res, err := (&http.Client{Transport: transport}).Do(r)
 	if err != nil {
 		return fmt.Errorf("the proxy does not answer on %s: %w", cfg.Admin.Listen, err)
@@ -138,28 +138,19 @@ func adminTokenFile(cfg *config.Config) string { return filepath.Join(cfg.StateD
 // do so at once, both use the one that was there first.
 func adminToken(cfg *config.Config) (string, error) {
 	path := adminTokenFile(cfg)
-	if token, err := config.ReadSecret(path); !errors.Is(err, fs.ErrNotExist) {
+	if token, err := safefile.ReadSecret(path); !errors.Is(err, fs.ErrNotExist) {
 		return token, err
 	}
 	if err := config.MakeStateDir(cfg.StateDir); err != nil {
 		return "", err
 	}
-	f, err := os.CreateTemp(cfg.StateDir, "admin.token.*") // mode 0600
-	if err != nil {
-		return "", err
-	}
-	defer os.Remove(f.Name())
 	var b [32]byte
 	_, _ = rand.Read(b[:]) // never fails: crypto/rand crashes the program instead
 	// Without a newline: SDKs send the file as it is, and refuse one that has any.
-	_, err = f.WriteString(hex.EncodeToString(b[:]))
-	if err = errors.Join(err, f.Close()); err != nil {
+	if err := safefile.Create(path, []byte(hex.EncodeToString(b[:]))); err != nil && !errors.Is(err, fs.ErrExist) {
 		return "", err
 	}
-	if err := os.Link(f.Name(), path); err != nil && !errors.Is(err, fs.ErrExist) {
-		return "", err
-	}
-	return config.ReadSecret(path)
+	return safefile.ReadSecret(path)
 }
 
 // withToken lets only those through who hold the secret.

@@ -16,6 +16,7 @@ import (
 
 	"github.com/countersign-proxy/countersign/ca"
 	"github.com/countersign-proxy/countersign/config"
+	"github.com/countersign-proxy/countersign/safefile"
 )
 
 // What others replace while the proxy runs, beside the configuration: the CA,
@@ -164,7 +165,7 @@ func (f certificateFiles) read() (*tls.Certificate, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", f.certName, err)
 	}
-	key, err := config.ReadPrivate(f.key)
+	key, err := safefile.Read(f.key, safefile.Private, safefile.MaxSecret)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", f.keyName, err)
 	}

@@ -25,6 +25,7 @@ import (
 
 	"github.com/countersign-proxy/countersign/ca"
 	"github.com/countersign-proxy/countersign/config"
+	"github.com/countersign-proxy/countersign/safefile"
 )
 
 // What was in use stays until something whole has taken its place, and what is
@@ -50,7 +51,7 @@ func TestACAThatCannotBeUsedIsNotTakenUp(t *testing.T) {
 	}
 	put := func(data []byte, mode os.FileMode) {
 		t.Helper()
-		if err := ca.WriteFile(file, data, mode); err != nil {
+		if err := safefile.Write(file, data, mode); err != nil {
 			t.Fatal(err)
 		}
 	}

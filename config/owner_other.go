@@ -1,5 +1,0 @@
-//go:build !unix
-
-package config
-
-func ownerForRoot(string) (uid int, ok bool) { return 0, false }
