@@ -59,9 +59,13 @@ func (p *proxy) recordEvent(ev mitm.Event, requestID string) {
 	case mitm.KindTunnel:
 		p.metrics.TunnelEnded()
 	}
+	times := 0
 	if ev.Kind == mitm.KindHandshake && ev.Code == mitm.CodeUntrusted {
+		times = p.untrusting.note(ev.Client, ev.Time)
+	}
+	if times > 0 {
 		p.log.Warn("a client does not trust the CA: it needs AWS_CA_BUNDLE (or SSL_CERT_FILE, NODE_EXTRA_CA_CERTS, a Java trust store); see `countersign env` and docs/ca.md",
-			zap.String("client", ev.Client), zap.String("host", ev.Host))
+			zap.String("client", ev.Client), zap.String("host", ev.Host), zap.Int("connections", times))
 	}
 	if err := p.audit.Write(e); err != nil {
 		p.log.Error("audit line lost", zap.Error(err))

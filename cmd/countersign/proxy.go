@@ -69,6 +69,8 @@ type proxy struct {
 	certificate listenerCertificate                     // of the listeners; none without TLS
 	console     *console.Server                         // nil without an admin listener
 
+	untrusting untrusting
+
 	trouble string // logged last, of a CA that could not be taken up
 }
 
