@@ -459,9 +459,30 @@ func TestConsoleLogout(t *testing.T) {
 	if !works(own) || !works(others) || !works(nested) {
 		t.Fatal("what was minted does not work")
 	}
+	held := func() []string {
+		t.Helper()
+		var list struct {
+			Roles []struct{ Identity string } `json:"role_sessions"`
+		}
+		if err := json.Unmarshal([]byte(person.must(t, dir, nil, "sessions", "--output", "json")), &list); err != nil {
+			t.Fatal(err)
+		}
+		var names []string
+		for _, s := range list.Roles {
+			names = append(names, s.Identity)
+		}
+		slices.Sort(names)
+		return slices.Compact(names)
+	}
+	if got := held(); !slices.Equal(got, []string{"local", "other"}) {
+		t.Fatalf("sessions are held for %q", got)
+	}
 	r := person.run(t, dir, nil, "logout")
-	if r.code != 0 || !strings.Contains(r.stderr, "AWS console sessions live until they expire") {
+	if r.code != 0 || !strings.Contains(r.stderr, "AWS console sessions live until they expire") || !strings.Contains(r.stderr, "has dropped the role sessions") {
 		t.Errorf("logout said %+v", r)
+	}
+	if got := held(); !slices.Equal(got, []string{"other"}) {
+		t.Errorf("after logout sessions are held for %q", got)
 	}
 	for deadline := time.Now().Add(patience); works(own); {
 		if time.Now().After(deadline) {

@@ -16,7 +16,7 @@ import (
 
 // adminHandlers are what the admin listener serves beside metrics and health:
 // client credentials for programs that fetch and renew them, and the list of
-// sessions for the command of that name.
+// sessions for the command of that name, and their end for logout.
 func (p *proxy) adminHandlers(cfg *config.Config) (map[string]http.Handler, error) {
 	token, err := adminToken(cfg)
 	if err != nil {
@@ -26,8 +26,9 @@ func (p *proxy) adminHandlers(cfg *config.Config) (map[string]http.Handler, erro
 		return nil, err
 	}
 	handlers := map[string]http.Handler{
-		"GET /sessions": withToken(token, p.listSessions),
-		"/credentials":  p.credentialsEndpoint(token),
+		"GET /sessions":    withToken(token, p.listSessions),
+		"DELETE /sessions": withToken(token, p.forgetSessions),
+		"/credentials":     p.credentialsEndpoint(token),
 	}
 	for pattern, h := range p.console.Handlers() {
 		handlers[pattern] = h

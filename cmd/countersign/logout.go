@@ -2,6 +2,8 @@ package main
 
 import (
 	"fmt"
+	"net/http"
+	"net/url"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -14,10 +16,11 @@ func newLogout(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:   "logout",
 		Short: "End all sessions of an identity",
-		Long: "End all client credentials and page sign-ins that an identity has at this moment. Open AWS\n" +
-			"console sessions last until they expire.",
+		Long: "End all client credentials and page sign-ins that an identity has at this moment. The proxy\n" +
+			"that runs with this configuration drops the role sessions that it holds for the identity.\n" +
+			"Open AWS console sessions last until they expire.",
 		Args: cobra.NoArgs,
-		RunE: func(*cobra.Command, []string) error {
+		RunE: func(c *cobra.Command, _ []string) error {
 			cfg, err := a.load()
 			if err != nil {
 				return err
@@ -34,6 +37,12 @@ func newLogout(a *app) *cobra.Command {
 			}
 			fmt.Fprintf(a.stderr, "All sessions of %q that were made until now have ended here.\n"+
 				"AWS console sessions live until they expire: sign out in the console too.\n", who.Name)
+			// What was revoked has ended, whether or not a proxy can be asked.
+			if _, err := askProxy(c.Context(), cfg, http.MethodDelete, "/sessions?identity="+url.QueryEscape(who.Name)); err != nil {
+				fmt.Fprintf(a.stderr, "No running proxy was asked to drop the role sessions that it may hold in its memory: %v.\n", err)
+			} else {
+				fmt.Fprintf(a.stderr, "The proxy on %s has dropped the role sessions that it held in its memory.\n", cfg.Admin.Listen)
+			}
 			return nil
 		},
 	}

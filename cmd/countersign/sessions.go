@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"go.uber.org/zap"
 
 	"github.com/countersign-proxy/countersign/config"
 	"github.com/countersign-proxy/countersign/safefile"
@@ -64,35 +65,9 @@ func (a *app) sessions(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	token, err := safefile.ReadSecret(adminTokenFile(cfg))
-	if errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("no proxy has run with this configuration (%s is missing); start it with `countersign serve`, or give its configuration with --config", adminTokenFile(cfg))
-	}
+	body, err := askProxy(ctx, cfg, http.MethodGet, "/sessions")
 	if err != nil {
 		return err
-	}
-	if cfg.Admin.Listen == "" {
-		return errors.New("admin.listen is empty, so the running proxy cannot be asked")
-	}
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
-	defer cancel()
-	url, transport := adminURL(cfg)
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, url+"/sessions", nil)
-	if err != nil {
-		return err
-	}
-	r.Header.Set("Authorization", "Bearer "+token)
-	res, err := (&http.Client{Transport: transport}).Do(r)
-	if err != nil {
-		return fmt.Errorf("the proxy does not answer on %s: %w", cfg.Admin.Listen, err)
-	}
-	defer res.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(res.Body, 16<<20))
-	if err != nil {
-		return err
-	}
-	if res.StatusCode != http.StatusOK {
-		return fmt.Errorf("the proxy on %s refused: %s", cfg.Admin.Listen, strings.TrimSpace(string(body)))
 	}
 	var list sessionList
 	if err := json.Unmarshal(body, &list); err != nil {
@@ -116,7 +91,57 @@ func (a *app) sessions(ctx context.Context) error {
 	return w.Flush()
 }
 
-// listSessions answers the command above.
+// askProxy sends a request to the running proxy of a configuration, with the secret
+// that shows it to be the same user's, and returns the body of the answer.
+func askProxy(ctx context.Context, cfg *config.Config, method, target string) ([]byte, error) {
+	token, err := safefile.ReadSecret(adminTokenFile(cfg))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("no proxy has run with this configuration (%s is missing); start it with `countersign serve`, or give its configuration with --config", adminTokenFile(cfg))
+	}
+	if err != nil {
+		return nil, err
+	}
+	if cfg.Admin.Listen == "" {
+		return nil, errors.New("admin.listen is empty, so the running proxy cannot be asked")
+	}
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	base, transport := adminURL(cfg)
+	defer transport.CloseIdleConnections()
+	r, err := http.NewRequestWithContext(ctx, method, base+target, nil)
+	if err != nil {
+		return nil, err
+	}
+	r.Header.Set("Authorization", "Bearer "+token)
+	res, err := (&http.Client{Transport: transport}).Do(r)
+	if err != nil {
+		return nil, fmt.Errorf("the proxy does not answer on %s: %w", cfg.Admin.Listen, err)
+	}
+	defer res.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(res.Body, 16<<20))
+	if err != nil {
+		return nil, err
+	}
+	if res.StatusCode/100 != 2 {
+		return nil, fmt.Errorf("the proxy on %s refused: %s", cfg.Admin.Listen, strings.TrimSpace(string(body)))
+	}
+	return body, nil
+}
+
+// forgetSessions drops the role sessions that are held for an identity. Nothing is taken
+// from anybody by it: who is still let in has them made again.
+func (p *proxy) forgetSessions(w http.ResponseWriter, r *http.Request) {
+	name := r.URL.Query().Get("identity")
+	if name == "" {
+		http.Error(w, "whose sessions? say ?identity=NAME", http.StatusBadRequest)
+		return
+	}
+	p.engine.Load().sessions.Forget(name)
+	p.log.Info("role sessions were dropped", zap.String("identity", name))
+	w.WriteHeader(http.StatusNoContent)
+}
+
+// listSessions answers the command of that name.
 func (p *proxy) listSessions(w http.ResponseWriter, _ *http.Request) {
 	e := p.engine.Load()
 	list := sessionList{Issued: []issuedRow{}, Roles: []sessionRow{}}
