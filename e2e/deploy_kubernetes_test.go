@@ -290,8 +290,8 @@ func TestChartRefuses(t *testing.T) {
 	for _, x := range []struct{ name, values, want string }{
 		{"nothing set", "", "gateway.ca.existingSecret is not set"},
 		{"nothing set for a trial", "", "set gateway.keys.generate=true"},
-		{"keys from both", chartValues + "  keys: {generate: true}\n", "are then to be empty"},
-		{"generated keys of other names", trialValues + "  sealingKey: {keys: [a, b]}\n", "makes one key, called sealing.key"},
+		{"keys from both", chartValues + "  keys: {generate: true}\n", "leave gateway.ca.existingSecret"},
+		{"generated keys of other names", trialValues + "  sealingKey: {keys: [a, b]}\n", "creates one key, sealing.key"},
 		{"no sealing key", "gateway: {ca: {existingSecret: a}}", "gateway.sealingKey.existingSecret is not set"},
 		{"nobody", "gateway: {ca: {existingSecret: a}, sealingKey: {existingSecret: b}}", "neither identities nor issuers"},
 		{"unknown value", chartValues + "  autoscalling: {enabled: false}\n", "autoscalling"},

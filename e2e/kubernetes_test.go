@@ -527,7 +527,7 @@ func testClusterManifests(t *testing.T, c *cluster) {
 			key := strings.Join(path, ".")
 			manifests, err := render(t, with(t, chartValues, path, !on))
 			if want := map[string]string{
-				"gateway.keys.generate":           "are then to be empty",
+				"gateway.keys.generate":           "leave gateway.ca.existingSecret",
 				"gateway.tls.certManager.enabled": "gateway.tls.certManager.issuerRef is not set",
 			}[key]; want != "" {
 				if err == nil || !strings.Contains(err.Error(), want) {

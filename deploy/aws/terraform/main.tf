@@ -1,5 +1,5 @@
-# The AWS side of countersign: the role that the proxy itself has, which can do
-# nothing but assume others, and the roles that it assumes.
+# The AWS side of countersign: the proxy's own role, which can only assume other
+# roles, and the roles that it assumes.
 
 locals {
   make_source   = var.source_role_arn == ""
@@ -28,8 +28,8 @@ data "aws_iam_policy_document" "source_trust" {
         type        = "Service"
         identifiers = [statement.value]
       }
-      # Else whoever may make an association, or a task of another account, could be
-      # given this role.
+      # Otherwise any association, or a task of another account, could be given this
+      # role.
       dynamic "condition" {
         for_each = var.workload == "pod-identity" ? { namespace = local.account[0], service-account = local.account[1] } : {}
         content {
@@ -75,7 +75,7 @@ resource "aws_iam_role" "source" {
   count = local.make_source ? 1 : 0
 
   name               = var.name
-  description        = "countersign's own. It can do nothing but assume the roles that it is told to."
+  description        = "The role of countersign itself. It can only assume the roles listed here."
   assume_role_policy = data.aws_iam_policy_document.source_trust[0].json
   tags               = var.tags
 
@@ -96,7 +96,8 @@ data "aws_iam_policy_document" "source" {
   }
 }
 
-# After the roles, whose trust policies name the source role: hence apart from it.
+# Separate from the source role, because it needs the roles, and their trust
+# policies need the source role.
 resource "aws_iam_role_policy" "source" {
   count = local.make_source && length(var.roles) + length(var.foreign_roles) > 0 ? 1 : 0
 
@@ -141,7 +142,7 @@ data "aws_iam_policy_document" "trust" {
     }
   }
 
-  # Session tags and source identity are checked as actions of their own.
+  # IAM checks session tags and source identity as separate actions.
   statement {
     sid     = "Describe"
     actions = ["sts:TagSession", "sts:SetSourceIdentity"]
@@ -157,7 +158,7 @@ resource "aws_iam_role" "assumed" {
 
   name                 = each.key
   path                 = each.value.path
-  description          = "Assumed by countersign for those whom its configuration allows to."
+  description          = "Assumed by countersign for the identities that its configuration allows."
   assume_role_policy   = data.aws_iam_policy_document.trust[each.key].json
   max_session_duration = each.value.max_session_duration
   permissions_boundary = each.value.permissions_boundary
@@ -165,8 +166,8 @@ resource "aws_iam_role" "assumed" {
 }
 
 resource "aws_iam_role_policy_attachment" "assumed" {
-  # By place in the list: the ARN of a policy that is made in the same run is not
-  # known when these are counted.
+  # Keyed by position: the ARN of a policy that is created in the same run is not
+  # known when the keys are computed.
   for_each = merge([
     for name, r in var.roles : { for i, arn in r.policy_arns : "${name} ${i}" => { role = name, arn = arn } }
   ]...)

@@ -9,8 +9,8 @@ output "role_arns" {
 }
 
 output "countersign_roles" {
-  description = "The section roles of countersign.yaml, as YAML."
-  # yamlencode puts every text into quotes, and a duration is not a text.
+  description = "The section `roles` of countersign.yaml."
+  # yamlencode would quote every string, and a duration must not be quoted.
   value = replace(yamlencode({
     roles = { for name, r in var.roles : name => merge(
       { arn = aws_iam_role.assumed[name].arn, duration = "${r.max_session_duration}s" },

@@ -1,11 +1,11 @@
 variable "name" {
-  description = "Name of the proxy's own role, if it is made here."
+  description = "Name of the proxy's own role, if it is created here."
   type        = string
   default     = "countersign"
 }
 
 variable "source_role_arn" {
-  description = "The proxy's own role, where it exists already: in another account, or made by another call of this module. Empty to make it here."
+  description = "ARN of the proxy's own role, if it already exists: in another account, or from another call of this module. Empty: create it here."
   type        = string
   default     = ""
 
@@ -16,7 +16,7 @@ variable "source_role_arn" {
 }
 
 variable "workload" {
-  description = "Where the proxy runs, and so who may have its own role: ec2, ecs, pod-identity or irsa."
+  description = "Where the proxy runs, which decides who may assume its own role: ec2, ecs, pod-identity or irsa."
   type        = string
   default     = "ec2"
 
@@ -33,7 +33,7 @@ variable "oidc_provider_arn" {
 }
 
 variable "service_account" {
-  description = "For irsa and pod-identity: namespace and name of the proxy's service account, with a slash between. An association of Pod Identity has to keep its session tags, which tell it to IAM."
+  description = "For irsa and pod-identity: the proxy's service account as NAMESPACE/NAME. An association of Pod Identity must keep its session tags, from which IAM knows the service account."
   type        = string
   default     = "countersign/countersign"
 
@@ -44,13 +44,13 @@ variable "service_account" {
 }
 
 variable "foreign_roles" {
-  description = "ARNs of roles elsewhere that the proxy may assume, beside those made here."
+  description = "ARNs of further roles that the proxy may assume, in addition to those created here."
   type        = list(string)
   default     = []
 }
 
 variable "roles" {
-  description = "The roles that the proxy assumes for others, by name. They bound what countersign's own policies can allow."
+  description = "The roles that the proxy assumes, by name. Policies in countersign can only restrict what these roles allow."
   type = map(object({
     policy_arns          = optional(list(string), [])
     inline_policy        = optional(string)
@@ -58,7 +58,7 @@ variable "roles" {
     external_id          = optional(string)
     max_session_duration = optional(number, 3600)
     path                 = optional(string, "/")
-    require_tags         = optional(list(string), []) # session tags without which nobody may assume it
+    require_tags         = optional(list(string), []) # session tags that every caller must set
   }))
   default = {}
 
@@ -69,7 +69,7 @@ variable "roles" {
 }
 
 variable "tags" {
-  description = "Tags of everything that is made."
+  description = "Tags for all resources."
   type        = map(string)
   default     = {}
 }

@@ -153,10 +153,10 @@ seccompProfile: {type: RuntimeDefault}
 {{- if .Values.gateway.enabled -}}
 {{- if .Values.gateway.keys.generate -}}
 {{- if or .Values.gateway.ca.existingSecret .Values.gateway.sealingKey.existingSecret -}}
-{{- fail "gateway.keys.generate makes CA and sealing key: gateway.ca.existingSecret and gateway.sealingKey.existingSecret are then to be empty" -}}
+{{- fail "gateway.keys.generate creates the CA and the sealing key: leave gateway.ca.existingSecret and gateway.sealingKey.existingSecret empty, or turn it off" -}}
 {{- end -}}
 {{- if ne (join "," .Values.gateway.sealingKey.keys) "sealing.key" -}}
-{{- fail "gateway.sealingKey.keys: gateway.keys.generate makes one key, called sealing.key" -}}
+{{- fail "gateway.sealingKey.keys: gateway.keys.generate creates one key, sealing.key; leave the default" -}}
 {{- end -}}
 {{- else if not .Values.gateway.ca.existingSecret -}}
 {{- fail "gateway.ca.existingSecret is not set: all replicas share one CA. To try the chart, set gateway.keys.generate=true; else make it with\n  countersign ca rotate && kubectl create secret generic countersign-ca --from-file=authority.pem=$HOME/.countersign/ca/authority.pem" -}}
@@ -165,7 +165,7 @@ seccompProfile: {type: RuntimeDefault}
 {{- fail "gateway.sealingKey.existingSecret is not set: all replicas share one sealing key. Make it with\n  openssl rand -base64 32 > sealing.key && kubectl create secret generic countersign-sealing --from-file=sealing.key" -}}
 {{- end -}}
 {{- if not (or .Values.gateway.config.identities .Values.gateway.config.issuers) -}}
-{{- fail "gateway.config has neither identities nor issuers: nobody could use the gateway" -}}
+{{- fail "gateway.config has neither identities nor issuers, so nobody could use the gateway: add one" -}}
 {{- end -}}
 {{- if and .Values.gateway.tls.existingSecret .Values.gateway.tls.certManager.enabled -}}
 {{- fail "gateway.tls.existingSecret and gateway.tls.certManager.enabled are both set; choose one" -}}
@@ -177,12 +177,12 @@ seccompProfile: {type: RuntimeDefault}
 {{- fail "gateway.autoscaling.minReplicas is above maxReplicas" -}}
 {{- end -}}
 {{- if and .Values.gateway.autoscaling.enabled (not (dig "requests" "cpu" "" .Values.gateway.resources)) -}}
-{{- fail "gateway.autoscaling.enabled goes by the share of gateway.resources.requests.cpu that is used, and that is not set" -}}
+{{- fail "gateway.autoscaling.enabled needs gateway.resources.requests.cpu, because the autoscaler compares usage with it; set it" -}}
 {{- end -}}
 {{- $drain := dig "limits" "drain_timeout" "30s" .Values.gateway.config -}}
 {{- $need := add (int64 .Values.gateway.preStopSeconds) (include "countersign.seconds" $drain | int64) -}}
 {{- if lt (int64 .Values.gateway.terminationGracePeriodSeconds) $need -}}
-{{- fail (printf "gateway.terminationGracePeriodSeconds is below gateway.preStopSeconds and limits.drain_timeout (%v) together: requests would be cut off; set it to %d or more" $drain (add $need 5)) -}}
+{{- fail (printf "gateway.terminationGracePeriodSeconds is less than gateway.preStopSeconds plus limits.drain_timeout (%v), so requests would be cut off; set it to %d or more" $drain (add $need 5)) -}}
 {{- end -}}
 {{- end -}}
 {{- if and .Values.injector.enabled .Values.injector.tls.certManager.enabled (not .Values.injector.tls.certManager.issuerRef) -}}
