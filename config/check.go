@@ -138,7 +138,7 @@ func (d *decoder) checkRoles(c *Config) {
 		}
 		for _, tag := range slices.Sorted(maps.Keys(r.Tags)) {
 			if len(tag) > 128 || strings.HasPrefix(strings.ToLower(tag), "aws:") {
-				d.problem(key+".tags."+tag, "this is no name of a session tag; expected at most 128 characters, not beginning with aws:")
+				d.problem(key+".tags."+tag, "this is not a valid session tag name; expected at most 128 characters, not beginning with aws:")
 			}
 		}
 		if r.Via != "" {
@@ -235,7 +235,7 @@ func (d *decoder) checkIdentities(c *Config) {
 		for i, cred := range id.Credentials {
 			child := index(key+".credentials", i)
 			if cred.Role != "" && !slices.Contains(id.Roles, cred.Role) {
-				d.problem(child+".role", "the role %s is none of those of the identity; expected one of %s", quote(cred.Role), strings.Join(id.Roles, ", "))
+				d.problem(child+".role", "the role %s is not one of the identity's roles; expected one of %s", quote(cred.Role), strings.Join(id.Roles, ", "))
 			}
 			if cred.AccessKeyID == "" {
 				continue
@@ -275,7 +275,7 @@ func (d *decoder) checkIssuers(c *Config) {
 		return
 	}
 	if !urls[o.Issuer] {
-		d.problem("console.oidc.issuer", "%s is none of the issuers; expected the url of one of them, which says what identities and roles people get", quote(o.Issuer))
+		d.problem("console.oidc.issuer", "%s is not one of the issuers; expected the url of one of them, which says what identities and roles people get", quote(o.Issuer))
 	}
 	if o.ClientID == "" {
 		d.problem("console.oidc.client_id", "the key is missing; expected the client id at the issuer")

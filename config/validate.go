@@ -71,7 +71,7 @@ var (
 
 func checkExternalID(s string) string {
 	if len(s) < 2 || len(s) > 1224 || !externalID.MatchString(s) {
-		return quote(s) + " is not valid; expected 2 to 1224 letters, digits and +=,.@:/-_ (as AWS STS demands)"
+		return quote(s) + " is not valid; expected 2 to 1224 letters, digits and +=,.@:/-_ (as AWS STS requires)"
 	}
 	return ""
 }
@@ -99,7 +99,7 @@ func checkAccessKeyID(s string) string {
 	case realKeyID.MatchString(s):
 		return quote(s) + " is the key id of real AWS credentials, which must not be here (and should be replaced in AWS if others could read it); " + expected
 	}
-	return quote(s) + " is no client key id; " + expected
+	return quote(s) + " is not a client key id; " + expected
 }
 
 // splitAddress splits host:port and says what is wrong with the port.
@@ -109,10 +109,10 @@ func splitAddress(s string) (host, port, wrong string) {
 		if _, e := strconv.Atoi(s); e == nil {
 			return "", "", fmt.Sprintf("%s is only a port; expected host:port, such as 127.0.0.1:%s", quote(s), s)
 		}
-		return "", "", quote(s) + " is no address; expected host:port, such as 127.0.0.1:8800 or [::1]:8800"
+		return "", "", quote(s) + " is not an address; expected host:port, such as 127.0.0.1:8800 or [::1]:8800"
 	}
 	if n, err := strconv.ParseUint(port, 10, 16); err != nil || port != strconv.FormatUint(n, 10) {
-		return "", "", fmt.Sprintf("%s is no address: the port %s is not a number from 0 to 65535", quote(s), quote(port))
+		return "", "", fmt.Sprintf("%s is not an address: the port %s is not a number from 0 to 65535", quote(s), quote(port))
 	}
 	return host, port, ""
 }
@@ -158,7 +158,7 @@ func checkHostName(s string) string {
 	case s != strings.ToLower(s):
 		return quote(s) + " has capitals; expected the name in lower case"
 	}
-	return quote(s) + " is no host name; expected a name such as proxy.example.com, without port"
+	return quote(s) + " is not a host name; expected a name such as proxy.example.com, without port"
 }
 
 func checkHostPattern(s string) string {
@@ -266,7 +266,7 @@ func checkTemplate(s string, data any, openEnded bool, fields string) string {
 		}
 		msg = strings.TrimPrefix(msg, `executing "" at `)
 		msg, _, _ = strings.Cut(msg, " in type ") // a type of ours says nothing to anybody
-		return fmt.Sprintf("%s is no valid template (%s); expected text with %s", quote(s), msg, fields)
+		return fmt.Sprintf("%s is not a valid template (%s); expected text with %s", quote(s), msg, fields)
 	}
 	return ""
 }

@@ -302,10 +302,10 @@ func TestChartRefuses(t *testing.T) {
 		{"no issuer of the webhook's certificate", chartValues + "injector: {enabled: true, tls: {certManager: {enabled: true}}}\n", "injector.tls.certManager.issuerRef is not set"},
 		{"digest that is none", chartValues + "image: {digest: latest}\n", "digest"},
 		{"less than least", chartValues + "  autoscaling: {minReplicas: 20}\n", "minReplicas is above maxReplicas"},
-		{"a share of nothing", chartValues + "  resources: {requests: {cpu: null}}\n", "share of gateway.resources.requests.cpu"},
+		{"a share of nothing", chartValues + "  resources: {requests: {cpu: null}}\n", "needs gateway.resources.requests.cpu"},
 		{"a budget that is none", chartValues + "  podDisruptionBudget: {maxUnavailable: some}\n", "maxUnavailable"},
 		{"a name that no Service can have", chartValues + "fullnameOverride: Gate.Way\n", "fullnameOverride"},
-		{"killed before it has drained", trialValues + "    limits: {drain_timeout: 1m30s}\n", "below gateway.preStopSeconds and limits.drain_timeout (1m30s) together"},
+		{"killed before it has drained", trialValues + "    limits: {drain_timeout: 1m30s}\n", "less than gateway.preStopSeconds plus limits.drain_timeout (1m30s)"},
 	} {
 		t.Run(x.name, func(t *testing.T) {
 			out, err := render(t, x.values)

@@ -827,7 +827,7 @@ issuers:
 	t.Run("refused", func(t *testing.T) {
 		p := serve(t, u, configuration("    token_file: "+own+"\n"))
 		for _, x := range []struct{ name, token, want string }{
-			{"of another audience", c.token(t, "shop", "web", ""), "made for another audience"},
+			{"of another audience", c.token(t, "shop", "web", ""), "issued for another audience"},
 			{"of another namespace", c.token(t, "plain", "default", "countersign"), `its claim "/kubernetes.io/namespace" is not one`},
 			{"forged", forged(c.token(t, "shop", "web", "countersign")), "is not signed by " + c.url},
 		} {

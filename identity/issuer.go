@@ -263,7 +263,7 @@ func (i *Issuer) verify(ctx context.Context, token *jwt.JSONWebToken, now time.T
 		return refuse(TokenBadSignature, "The web identity token is not signed by %s.", i.URL())
 	}
 	if std.Issuer != i.URL() {
-		return refuse(TokenWrong, "The web identity token is of another issuer than %s.", i.URL())
+		return refuse(TokenWrong, "The web identity token was not issued by %s.", i.URL())
 	}
 	audience := ""
 	for _, a := range i.opt.Audience {
@@ -274,7 +274,7 @@ func (i *Issuer) verify(ctx context.Context, token *jwt.JSONWebToken, now time.T
 	}
 	switch {
 	case audience == "":
-		return refuse(TokenWrong, "The web identity token is made for another audience; this proxy accepts %s.", quoted(i.opt.Audience))
+		return refuse(TokenWrong, "The web identity token was issued for another audience; this proxy accepts %s.", quoted(i.opt.Audience))
 	case std.Expiry == nil:
 		return refuse(TokenWrong, "The web identity token has no expiry.")
 	case !now.Before(std.Expiry.Time()):
@@ -285,12 +285,12 @@ func (i *Issuer) verify(ctx context.Context, token *jwt.JSONWebToken, now time.T
 	}
 	for _, c := range i.match {
 		if !c.met(claims) {
-			return refuse(TokenNoMatch, "The web identity token is genuine, but its claim %q is not one that the rules of %s let in.", c.claim, i.URL())
+			return refuse(TokenNoMatch, "The web identity token is genuine, but its claim %q does not match the rules for %s.", c.claim, i.URL())
 		}
 	}
 	id, err := i.identify(claims)
 	if err != nil {
-		return refuse(TokenNoMatch, "The web identity token is genuine, but the rules of %s make nobody of it: %v.", i.URL(), err)
+		return refuse(TokenNoMatch, "The web identity token is genuine, but the rules for %s give it no identity: %v.", i.URL(), err)
 	}
 	return WebIdentity{Identity: id, Subject: std.Subject, Audience: audience, Expires: std.Expiry.Time().UTC()}, nil
 }

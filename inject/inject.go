@@ -255,7 +255,7 @@ func (w *wish) check() error {
 	case w.source != "" && !roleARN.MatchString(w.source):
 		return refuse("metadata.annotations", "%s is %q, which is no ARN of a role", SourceAnnotation, w.source)
 	case w.config != "" && !objectName.MatchString(w.config):
-		return refuse("metadata.annotations", "%s is %q, which is no name of a ConfigMap", ConfigAnnotation, w.config)
+		return refuse("metadata.annotations", "%s is %q, which is not a valid ConfigMap name", ConfigAnnotation, w.config)
 	case roleARN.MatchString(w.role):
 		if w.config != "" {
 			// The configuration decides which roles there are.
@@ -265,7 +265,7 @@ func (w *wish) check() error {
 	case strings.HasPrefix(w.role, "arn:"):
 		return refuse("metadata.annotations", "%s is %q, which is no ARN of a role", RoleAnnotation, w.role)
 	case !roleName.MatchString(w.role):
-		return refuse("metadata.annotations", "%s is %q, which is no name of a role", RoleAnnotation, w.role)
+		return refuse("metadata.annotations", "%s is %q, which is not a valid role name", RoleAnnotation, w.role)
 	case w.config == "":
 		return refuse("metadata.annotations", "%s names the role %q, and %s does not say which ConfigMap describes it; name one, or give the role's ARN", RoleAnnotation, w.role, ConfigAnnotation)
 	}

@@ -172,7 +172,7 @@ func (s *Server) admit(_ string, ctx *goproxy.ProxyCtx) (*goproxy.ConnectAction,
 		return s.refuseConnect(ctx, http.StatusBadRequest, CodeContent, "a CONNECT has no content (RFC 9110, 9.3.6)", nil)
 	}
 	if s.draining.Load() {
-		return s.refuseConnect(ctx, http.StatusServiceUnavailable, CodeDraining, "the proxy is shutting down: try again at another one", nil)
+		return s.refuseConnect(ctx, http.StatusServiceUnavailable, CodeDraining, "the proxy is shutting down: try again, or use another one", nil)
 	}
 	c.route = s.opt.Route(t.host, t.port)
 	if c.caller, err = s.authenticate(r.Header, c.route); err != nil {

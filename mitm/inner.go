@@ -125,7 +125,7 @@ func (s *Server) serveInner(w http.ResponseWriter, r *http.Request) {
 		if a.started {
 			panic(http.ErrAbortHandler)
 		}
-		refuse(w, r, refusal{http.StatusInternalServerError, CodePanic, "the proxy met an error of its own while answering this request"})
+		refuse(w, r, refusal{http.StatusInternalServerError, CodePanic, "the proxy failed while answering this request"})
 	}()
 	s.opt.Handler.ServeHTTP(a, r)
 }

@@ -603,8 +603,8 @@ func TestPanicCostsOneRequest(t *testing.T) {
 			body   string
 			event  bool
 		}{
-			"/before": {500, "the proxy met an error of its own while answering this request\n", true},
-			"/early":  {500, "the proxy met an error of its own while answering this request\n", true},
+			"/before": {500, "the proxy failed while answering this request\n", true},
+			"/early":  {500, "the proxy failed while answering this request\n", true},
 			"/after":  {0, "beg", true},
 			"/abort":  {0, "", false},
 			"/fine":   {200, "fine", false},
@@ -871,7 +871,7 @@ func TestConnectWhileDraining(t *testing.T) {
 	p := startProxy(t, Options{})
 	p.draining.Store(true)
 	got := p.raw("CONNECT host.example:443 HTTP/1.1\r\nHost: x\r\n\r\n")
-	if !strings.HasPrefix(got, "HTTP/1.1 503 the proxy is shutting down: try again at another one\r\n") {
+	if !strings.HasPrefix(got, "HTTP/1.1 503 the proxy is shutting down: try again, or use another one\r\n") {
 		t.Errorf("got %q", got)
 	}
 	if e := p.event(); e.Code != CodeDraining {

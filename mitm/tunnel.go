@@ -44,7 +44,7 @@ func (s *Server) openTunnel(c *connect) (*tunnel, *refusal) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
-		return nil, &refusal{http.StatusServiceUnavailable, CodeDraining, "the proxy is shutting down: try again at another one"}
+		return nil, &refusal{http.StatusServiceUnavailable, CodeDraining, "the proxy is shutting down: try again, or use another one"}
 	}
 	if len(s.tunnels) >= s.limits.Tunnels {
 		return nil, &refusal{http.StatusServiceUnavailable, CodeTunnelLimit,

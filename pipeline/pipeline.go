@@ -437,7 +437,7 @@ func (x *exchange) identifyCall(in awsapi.Input) *refusal {
 	x.call = awsapi.Identify(in)
 	x.describe()
 	if full != nil {
-		return refuse(awsapi.ErrThrottled, string(signer.ReasonNoMemory), "there is no room to unpack the body now: %v", full)
+		return refuse(awsapi.ErrThrottled, string(signer.ReasonNoMemory), "there is no memory to decompress the body now: %v", full)
 	}
 	return nil
 }

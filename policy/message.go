@@ -76,7 +76,7 @@ func (s *Set) because(q *Query, d *Decision) string {
 		if statement != "" {
 			return fmt.Sprintf("because %s, so that a deny in %s of %s cannot be ruled out", why, statement, role)
 		}
-		return fmt.Sprintf("because %s; only an Allow of Action \"*\" on Resource \"*\" lets it pass", why)
+		return fmt.Sprintf("because %s; only an Allow of Action \"*\" on Resource \"*\" without conditions lets it pass", why)
 	case ReasonReadOnly:
 		level := "of unknown access level"
 		if q.Call != nil && q.Call.AccessLevel != "" {

@@ -204,7 +204,7 @@ func (p *parser) statement(n *node) Statement {
 			s.hasCond, s.condPos = true, p.lines.at(m.off)
 			s.Conditions = p.conditions(m.val)
 		case "Principal", "NotPrincipal":
-			p.fail(m.off, "%s belongs to policies of resources and trust policies; this is a policy of a role or identity, to whom it applies is said by the configuration", m.key)
+			p.fail(m.off, "%s is for resource policies and trust policies only; the configuration says which role or identity this policy applies to", m.key)
 		default:
 			p.unknownElement(m, "a statement", statementElements)
 		}
@@ -330,7 +330,7 @@ func (p *parser) conditions(n *node) []Condition {
 				continue
 			}
 			if first, again := seen[c.key]; again {
-				p.fail(k.off, "the condition key %q stands here already as %q; keys do not differ by case", k.key, first)
+				p.fail(k.off, "the condition key %q is already given as %q; keys are case-insensitive", k.key, first)
 				continue
 			}
 			seen[c.key] = k.key
@@ -354,7 +354,7 @@ func (p *parser) values(c *Condition, k *member) {
 		list = k.val.items
 	}
 	if len(list) == 0 {
-		p.fail(k.val.off, "the condition on %s has no values; AWS does not say what that means", k.key)
+		p.fail(k.val.off, "the condition on %s has no values; AWS does not document what that means", k.key)
 	}
 	for _, n := range list {
 		if !p.want(n, "a value of "+k.key, kindString, kindNumber, kindBool) {

@@ -26,9 +26,9 @@ func TestParseRefuses(t *testing.T) {
 		{"a repeated key", `{"Statement":[],"Statement":[]}`, `p:1:17: the key "Statement" occurs twice in the same object; AWS refuses such a policy`},
 		{"a repeated escaped key", `{"Statement":[],"St\u0061tement":[]}`, `p:1:17: the key "Statement" occurs twice in the same object; AWS refuses such a policy`},
 		{"Principal", statement(`"Effect":"Allow","Action":"*","Resource":"*","Principal":"*"`),
-			`p:1:83: Principal belongs to policies of resources and trust policies; this is a policy of a role or identity, to whom it applies is said by the configuration`},
+			`p:1:83: Principal is for resource policies and trust policies only; the configuration says which role or identity this policy applies to`},
 		{"NotPrincipal", statement(`"Effect":"Allow","Action":"*","Resource":"*","NotPrincipal":"*"`),
-			`p:1:83: NotPrincipal belongs to policies of resources and trust policies; this is a policy of a role or identity, to whom it applies is said by the configuration`},
+			`p:1:83: NotPrincipal is for resource policies and trust policies only; the configuration says which role or identity this policy applies to`},
 		{"nothing in a statement", statement(``), "p:1:37: the statement has no Effect\n" +
 			"p:1:37: the statement has neither Action nor NotAction\n" +
 			`p:1:37: the statement has neither Resource nor NotResource; write "Resource": "*" for every resource`},
@@ -45,8 +45,8 @@ func TestParseRefuses(t *testing.T) {
 		{"a default without quotation marks", statement(`"Effect":"Allow","Action":"*","Resource":"arn:aws:s3:::${aws:username, x}"`), `p:1:79: the default of the policy variable "${aws:username, x}" must stand in single quotation marks: ${key, 'default'}`},
 		{"a wrong operator", statement(`"Effect":"Allow","Action":"*","Resource":"*","Condition":{"StringEqual":{"aws:username":"a"}}`), `p:1:96: "StringEqual" is not a condition operator; did you mean "StringEquals"?`},
 		{"NullIfExists", statement(`"Effect":"Allow","Action":"*","Resource":"*","Condition":{"NullIfExists":{"aws:username":"true"}}`), `p:1:96: "NullIfExists": Null takes neither IfExists nor a set operator`},
-		{"a key in two cases", statement(`"Effect":"Allow","Action":"*","Resource":"*","Condition":{"Bool":{"aws:SecureTransport":true,"aws:securetransport":false}}`), `p:1:131: the condition key "aws:securetransport" stands here already as "aws:SecureTransport"; keys do not differ by case`},
-		{"no values", statement(`"Effect":"Allow","Action":"*","Resource":"*","Condition":{"StringLike":{"aws:username":[]}}`), `p:1:125: the condition on aws:username has no values; AWS does not say what that means`},
+		{"a key in two cases", statement(`"Effect":"Allow","Action":"*","Resource":"*","Condition":{"Bool":{"aws:SecureTransport":true,"aws:securetransport":false}}`), `p:1:131: the condition key "aws:securetransport" is already given as "aws:SecureTransport"; keys are case-insensitive`},
+		{"no values", statement(`"Effect":"Allow","Action":"*","Resource":"*","Condition":{"StringLike":{"aws:username":[]}}`), `p:1:125: the condition on aws:username has no values; AWS does not document what that means`},
 		{"a word as number", statement(`"Effect":"Allow","Action":"*","Resource":"*","Condition":{"NumericEquals":{"s3:max-keys":"ten"}}`), `p:1:127: NumericEquals compares with a number such as 10 or 2.5, not with "ten"`},
 		{"a variable as date", statement(`"Effect":"Allow","Action":"*","Resource":"*","Condition":{"DateLessThan":{"aws:CurrentTime":"${aws:TokenIssueTime}"}}`), `p:1:130: DateLessThan compares with a date such as 2026-01-31T00:00:00Z or seconds since 1970, not with "${aws:TokenIssueTime}"; AWS does not replace policy variables here`},
 		{"a range out of range", statement(`"Effect":"Allow","Action":"*","Resource":"*","Condition":{"IpAddress":{"aws:SourceIp":"203.0.113.0/33"}}`), `p:1:124: IpAddress compares with an address or a CIDR range such as 203.0.113.0/24 or 2001:db8::/32, not with "203.0.113.0/33"`},

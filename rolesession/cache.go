@@ -188,7 +188,7 @@ func (m *Manager) start(e *entry, p *plan, n int, background bool) {
 		now := m.opt.Now()
 		if err == nil && !now.Before(result.Credentials.Expires.Add(-expiryMargin)) {
 			err = &Error{Kind: KindUnreachable, Role: p.role, RoleARN: p.calls[n-1].RoleARN,
-				Message: "STS answered with a session that has expired already: check this machine's clock."}
+				Message: "STS answered with a session that has already expired: check the clock of the machine that the proxy runs on."}
 		}
 		if err != nil && m.ctx.Err() != nil {
 			err = closedError()
@@ -280,7 +280,7 @@ func (m *Manager) attempt(ctx context.Context, p *plan, n int, background bool) 
 	if err != nil {
 		if ctx.Err() != nil {
 			return Result{}, base, &Error{Kind: KindUnreachable, Role: p.role, RoleARN: p.calls[n-1].RoleARN,
-				Message: "The proxy's own AWS credentials, or the session before this one, did not come in time."}
+				Message: "The proxy's own AWS credentials, or those of the role before this one, were not available in time."}
 		}
 		return Result{}, base, err
 	}
@@ -289,7 +289,7 @@ func (m *Manager) attempt(ctx context.Context, p *plan, n int, background bool) 
 		defer func() { <-m.slots }()
 	case <-ctx.Done():
 		return Result{}, base, &Error{Kind: KindThrottled, Role: p.role, RoleARN: p.calls[n-1].RoleARN,
-			Message: "Too many STS calls are under way at the proxy."}
+			Message: "Too many STS calls are in progress in the proxy: try again."}
 	}
 	result, err := m.call(ctx, p, n, base, background)
 	return result, base, err

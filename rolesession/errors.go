@@ -79,7 +79,7 @@ func (m *Manager) sourceError(err error) *Error {
 	if m.opt.Profile != "" {
 		login += " --profile " + m.opt.Profile
 	}
-	advice := "Check what countersign doctor says of the source credentials."
+	advice := "Run countersign doctor where the proxy runs."
 	switch {
 	case strings.Contains(lower, "sso") || strings.Contains(lower, "sign in") || strings.Contains(lower, "signin"):
 		advice = fmt.Sprintf("Run %q and try again.", login)
@@ -128,7 +128,7 @@ func (m *Manager) callError(err error, c *call, role string, first bool) *Error 
 	switch code := e.Code; {
 	case isThrottle(code):
 		e.Kind = KindThrottled
-		e.Message = fmt.Sprintf("STS limits the rate of calls for the moment, so the proxy could not %s (%s).", what, code)
+		e.Message = fmt.Sprintf("STS limits the rate of calls, so the proxy could not %s (%s).", what, code)
 	case status >= 500 || code == "ServiceUnavailable" || code == "InternalFailure" || code == "RequestTimeout" || code == "IDPCommunicationError":
 		e.Kind = KindUnreachable
 		e.Message = fmt.Sprintf("STS failed at %s when asked to %s: %s.", m.where(), what, detail(code, e.Detail))

@@ -45,7 +45,7 @@ func (m *Manager) AssumeWithSAML(ctx context.Context, name string, in SAML) (Res
 	case m.slots <- struct{}{}:
 		defer func() { <-m.slots }()
 	case <-timed.Done():
-		return Result{}, SAMLSubject{}, &Error{Kind: KindThrottled, Role: name, RoleARN: r.ARN, Message: "Too many STS calls are under way at the proxy."}
+		return Result{}, SAMLSubject{}, &Error{Kind: KindThrottled, Role: name, RoleARN: r.ARN, Message: "Too many STS calls are in progress in the proxy: try again."}
 	}
 	begin := m.opt.Now()
 	out, err := m.client(aws.Credentials{}).AssumeRoleWithSAML(timed, &sts.AssumeRoleWithSAMLInput{

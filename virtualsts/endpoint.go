@@ -167,7 +167,7 @@ func (e *endpoint) serve(r *http.Request) (identity.Credentials, Issued, error) 
 	}
 	c, err := e.s.opt.Identities.Mint(identity.Grant{Identity: id, Role: role, Expires: now.Add(e.opt.Lifetime)})
 	if err != nil {
-		return fail(http.StatusForbidden, "AccessDeniedException", "No credentials can be made: %v.", err)
+		return fail(http.StatusForbidden, "AccessDeniedException", "The proxy could not issue credentials: %v.", err)
 	}
 	issued := Issued{AccessKeyID: c.AccessKeyID, Identity: id.Name, Role: role, RoleARN: e.s.roles[role].ARN, Operation: "credentials", Issued: now, Expires: c.Expires}
 	e.s.remember(issued)

@@ -8,7 +8,7 @@ import (
 
 // ErrCredentials is what reading a guarded answer ends with when the answer would
 // hand out AWS credentials.
-var ErrCredentials = errors.New("virtualsts: the answer of AWS holds credentials, so it was stopped")
+var ErrCredentials = errors.New("virtualsts: the answer of AWS holds credentials, so it was blocked")
 
 // guardWindow is how far a key id and its secret may be apart, in bytes. Between
 // them in answers of AWS are at most a session token and field names.

@@ -11,7 +11,7 @@ import (
 
 // ErrUnwatched is what reading a guarded answer ends with when it is compressed and
 // cannot be unpacked, so that nobody can say what is in it.
-var ErrUnwatched = errors.New("virtualsts: the answer of AWS is compressed in a way that cannot be read, so it was stopped: it may hold credentials")
+var ErrUnwatched = errors.New("virtualsts: the answer of AWS is compressed in a way that cannot be read, so it was blocked: it may hold credentials")
 
 // GuardCoded is [Guard] for an answer with this Content-Encoding: "", identity, gzip
 // or deflate. What passes are the bytes as they came; they are unpacked beside it,

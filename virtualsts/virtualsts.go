@@ -238,7 +238,7 @@ func (s *Service) Answer(ctx context.Context, r Request) Answer {
 
 func (s *Service) answer(ctx context.Context, r Request) (Answer, *output, *Error) {
 	if !s.Handles(r.Call) || r.Call.Unknown != "" {
-		return Answer{}, nil, &Error{Reason: ReasonUnsupported, Status: http.StatusForbidden, Code: "AccessDenied", Message: "This call is not answered by the proxy."}
+		return Answer{}, nil, &Error{Reason: ReasonUnsupported, Status: http.StatusForbidden, Code: "AccessDenied", Message: "The proxy does not support this STS call: use a role of its configuration instead."}
 	}
 	p, err := parseParameters(r.HTTP, r.Body, r.Call.Operation)
 	if err != nil {
@@ -251,7 +251,7 @@ func (s *Service) answer(ctx context.Context, r Request) (Answer, *output, *Erro
 		return s.webIdentity(ctx, p)
 	}
 	if r.Grant.AccessKeyID == "" || !r.Grant.Identity.HasRole(r.Grant.Role) {
-		return Answer{}, nil, denied(ReasonNotGranted, "The request was not verified for anybody.")
+		return Answer{}, nil, denied(ReasonNotGranted, "The request is not signed by an identity that may use this role.")
 	}
 	return s.signed(ctx, r, p)
 }
@@ -264,7 +264,7 @@ func (s *Service) signed(ctx context.Context, r Request, p *parameters) (Answer,
 		return Answer{}, nil, &Error{Reason: ReasonInternal, Status: http.StatusForbidden, Code: "AccessDenied", Message: serr.Error()}
 	}
 	if state.Bucket != "" {
-		return Answer{}, nil, denied(ReasonNotGranted, "The credentials stand for a session of the directory bucket %s, which is good for its objects alone.", state.Bucket)
+		return Answer{}, nil, denied(ReasonNotGranted, "The credentials are those of a session of the directory bucket %s, and cannot be used for STS calls.", state.Bucket)
 	}
 	if err := s.withdrawn(g, state); err != nil {
 		return Answer{}, nil, denied(ReasonNotGranted, "%s", err.Message)
@@ -369,7 +369,7 @@ func (s *Service) hand(ctx context.Context, h handing) (Answer, *output, *Error)
 func (s *Service) mint(h handing, result rolesession.Result) (Answer, *output, *Error) {
 	fail := func(err error) (Answer, *output, *Error) {
 		return Answer{Identity: h.id.Name, Role: h.role}, nil,
-			&Error{Reason: ReasonInternal, Status: http.StatusForbidden, Code: "AccessDenied", Message: fmt.Sprintf("The session was made, but no credentials could be made to stand for it: %v.", err), RequestID: result.RequestID}
+			&Error{Reason: ReasonInternal, Status: http.StatusForbidden, Code: "AccessDenied", Message: fmt.Sprintf("STS created the session, but the proxy could not issue client credentials for it: %v.", err), RequestID: result.RequestID}
 	}
 	next := state{Links: h.links}
 	if !result.Repeatable {
@@ -429,7 +429,7 @@ func (s *Service) withdrawn(g identity.Grant, state *state) *rolesession.Error {
 	admits := func(arn string) bool { return arn == s.roles[g.Role].ARN || s.mayChain(g.Role, arn) }
 	refuse := func(arn string) *rolesession.Error {
 		return &rolesession.Error{Kind: rolesession.KindDenied, Role: g.Role, RoleARN: arn,
-			Message: fmt.Sprintf("The session is no longer valid: the role %q does not lead to %s any more.", g.Role, arn)}
+			Message: fmt.Sprintf("The session is no longer valid: the role %q may no longer assume %s.", g.Role, arn)}
 	}
 	if state.Sealed != nil {
 		if arn := state.Sealed.RoleARN; arn != "" && !admits(arn) {
@@ -481,7 +481,7 @@ func (s *Service) remember(i Issued) {
 func sessionError(err error) *Error {
 	var e *rolesession.Error
 	if !errors.As(err, &e) {
-		return &Error{Reason: ReasonSTS, Status: http.StatusServiceUnavailable, Code: "ServiceUnavailable", Message: "The request was given up before STS answered."}
+		return &Error{Reason: ReasonSTS, Status: http.StatusServiceUnavailable, Code: "ServiceUnavailable", Message: "The request was cancelled before STS answered."}
 	}
 	out := &Error{Reason: ReasonSTS, Status: http.StatusForbidden, Code: "AccessDenied", Message: e.Message, RequestID: e.RequestID}
 	switch e.Kind {

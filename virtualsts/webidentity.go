@@ -67,7 +67,7 @@ func truncate(s string, most int) string {
 func tokenError(err error) *Error {
 	var e *identity.TokenError
 	if !errors.As(err, &e) {
-		return &Error{Reason: ReasonToken, Status: http.StatusServiceUnavailable, Code: "ServiceUnavailable", Message: "The request was given up before the token was verified."}
+		return &Error{Reason: ReasonToken, Status: http.StatusServiceUnavailable, Code: "ServiceUnavailable", Message: "The request was cancelled before the token was verified."}
 	}
 	out := &Error{Reason: ReasonToken, Status: http.StatusBadRequest, Code: "InvalidIdentityToken", Message: e.Message}
 	switch e.Reason {

@@ -204,7 +204,7 @@ func (e *examination) clock(ctx context.Context, cfg *config.Config, transport h
 	before := time.Now()
 	res, err := transport.RoundTrip(r)
 	if err != nil {
-		e.add("STS", broken, fmt.Sprintf("cannot reach %s: %v", host, err), "check the network, upstream.proxy, HTTPS_PROXY and NO_PROXY; a TLS error means that something in between needs its CA in AWS_CA_BUNDLE or SSL_CERT_FILE")
+		e.add("STS", broken, fmt.Sprintf("cannot reach %s: %v", host, err), "check the network, upstream.proxy, HTTPS_PROXY and NO_PROXY; a TLS error means that something in between inspects TLS: add its CA to AWS_CA_BUNDLE or SSL_CERT_FILE")
 		return
 	}
 	_ = res.Body.Close()
@@ -239,7 +239,7 @@ func (e *examination) listener(ctx context.Context, cfg *config.Config) {
 			continue
 		}
 		if x.key == "listen" {
-			e.add(x.key, broken, fmt.Sprintf("%s cannot be used: %v", x.address, err), "stop what listens there, or choose another address for `listen`")
+			e.add(x.key, broken, fmt.Sprintf("%s cannot be used: %v", x.address, err), "stop the program that listens there, or choose another address for `listen`")
 			continue
 		}
 		e.add(x.key, fine, x.address+" is in use (by the running proxy, if there is one)", "")

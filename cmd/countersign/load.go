@@ -98,7 +98,7 @@ func listen(ctx context.Context, key, address string) (net.Listener, error) {
 	}
 	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", address)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w; choose another address (COUNTERSIGN_%s), or stop what listens there",
+		return nil, fmt.Errorf("%s: %w; choose another address (COUNTERSIGN_%s), or stop the program that listens there",
 			key, err, strings.ToUpper(strings.ReplaceAll(key, ".", "_")))
 	}
 	return l, nil

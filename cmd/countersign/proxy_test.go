@@ -147,7 +147,7 @@ func TestListenAllOrNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	err = p.listen(t.Context(), func(error) {})
-	if err == nil || !strings.HasPrefix(err.Error(), "metrics.listen: ") || !strings.HasSuffix(err.Error(), "; choose another address (COUNTERSIGN_METRICS_LISTEN), or stop what listens there") {
+	if err == nil || !strings.HasPrefix(err.Error(), "metrics.listen: ") || !strings.HasSuffix(err.Error(), "; choose another address (COUNTERSIGN_METRICS_LISTEN), or stop the program that listens there") {
 		t.Errorf("%v", err)
 	}
 	if l, err := net.Listen("tcp", address); err != nil {
