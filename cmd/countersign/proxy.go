@@ -71,6 +71,8 @@ type proxy struct {
 
 	untrusting untrusting
 
+	warned time.Time // in the log, of a CA that expires soon
+
 	trouble string // logged last, of a CA that could not be taken up
 }
 

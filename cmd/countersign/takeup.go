@@ -63,10 +63,25 @@ func (a *app) takeUp(p *proxy, always bool) {
 		err = a.authorityTaken(p)
 	}
 	sayOnce(p.log, &p.trouble, "the CA on disk is not used; the one before stays in force", err)
+	p.warnOfCA(time.Now())
 
 	if t := p.engine.Load().cfg.TLS; t.Enabled() && p.certificate.Load() != nil {
 		p.certificate.takeUp(certificateOf(t), p.log)
 	}
+}
+
+// caWarning is how often the log says that the CA is about to expire.
+const caWarning = 24 * time.Hour
+
+// warnOfCA tells those who watch neither metrics nor doctor, as long as there is time.
+func (p *proxy) warnOfCA(now time.Time) {
+	authority := p.authority.Load()
+	if p.opt.Authority != nil || !authority.NeedsRotation() || !p.warned.IsZero() && now.Sub(p.warned) < caWarning {
+		return
+	}
+	p.warned = now.Round(0) // by the wall clock, as the CA's own end
+	p.log.Warn("no client can connect once the CA has expired: make a new one with `countersign ca rotate --overlap 48h`, and give clients its bundle meanwhile",
+		zap.Time("expires", authority.Expires()))
 }
 
 // sayOnce logs an error unless it is the one that was logged last.

@@ -257,3 +257,25 @@ func TestTheWebhookFollowsAMountedSecret(t *testing.T) {
 	cancel()
 	<-done
 }
+
+// Those who watch no metrics hear of it in the log, once a day.
+func TestCAThatExpiresSoonIsLogged(t *testing.T) {
+	for text, want := range map[string]int{"": 0, "ca: {rotate_before: 9000h}": 2} { // more than a year
+		_, p, err := assemble(t, t.TempDir(), text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		core, logged := observer.New(zap.WarnLevel)
+		p.log = zap.New(core)
+		at := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+		for _, after := range []time.Duration{0, time.Minute, 24*time.Hour - time.Second, 24 * time.Hour} {
+			p.warnOfCA(at.Add(after))
+		}
+		if logged.Len() != want {
+			t.Errorf("%q: logged %v", text, logged.All())
+		}
+		if err := p.shutdown(t.Context()); err != nil {
+			t.Error(err)
+		}
+	}
+}
