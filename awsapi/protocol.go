@@ -2,6 +2,7 @@ package awsapi
 
 import (
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 )
@@ -46,7 +47,10 @@ func ProtocolOf(h Host, r *http.Request) Protocol {
 	// The service is not known: the host is none of the tables', or is still to be
 	// told by a signature that could not be read. Signature Version 2 in its first
 	// form is S3's alone.
-	query := r.URL.Query()
+	var query url.Values
+	if r.URL != nil { // as it is in requests that were received
+		query = r.URL.Query()
+	}
 	switch {
 	case strings.HasPrefix(r.Header.Get("Authorization"), "AWS "), query.Has("AWSAccessKeyId") && query.Has("Expires"):
 		return ProtocolS3
