@@ -828,7 +828,7 @@ issuers:
 		p := serve(t, u, configuration("    token_file: "+own+"\n"))
 		for _, x := range []struct{ name, token, want string }{
 			{"of another audience", c.token(t, "shop", "web", ""), "issued for another audience"},
-			{"of another namespace", c.token(t, "plain", "default", "countersign"), `its claim "/kubernetes.io/namespace" is not one`},
+			{"of another namespace", c.token(t, "plain", "default", "countersign"), `its claim "/kubernetes.io/namespace" does not match`},
 			{"forged", forged(c.token(t, "shop", "web", "countersign")), "is not signed by " + c.url},
 		} {
 			if r := exchange(t, p, write("refused", x.token)); r.code == 0 || !strings.Contains(r.stderr, x.want) {

@@ -88,12 +88,15 @@ func (a *app) demo(ctx context.Context, keep bool) (err error) {
 	if err != nil {
 		return err
 	}
-	authority, err := ca.New(authorityOptions(cfg))
+	var p *proxy
+	authorityOpt := authorityOptions(cfg)
+	authorityOpt.Issued = func(string) { p.metrics.CertificateIssued() }
+	authority, err := ca.New(authorityOpt)
 	if err != nil {
 		return err
 	}
 	var record bytes.Buffer
-	p, err := newProxy(ctx, cfg, g, proxyOptions{
+	p, err = newProxy(ctx, cfg, g, proxyOptions{
 		Authority: authority, Static: []identity.Static{pair}, Source: staticSource(aws.Credentials()),
 		Audit: audit.Options{Writer: &record, Required: true}, Log: zap.NewNop(), Getenv: a.getenv,
 	})
