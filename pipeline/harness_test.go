@@ -67,6 +67,25 @@ func (b *syncBuffer) Write(p []byte) (int, error) {
 	return b.b.Write(p)
 }
 
+// withSource has the role source take credentials from somewhere else than sourceKeys,
+// by the clock that now is, nil for the machine's.
+func withSource(t testing.TB, o *Options, now func() time.Time, source func() aws.Credentials) {
+	t.Helper()
+	sessions, err := rolesession.New(rolesession.Options{
+		Roles:  map[string]rolesession.Role{"source": {}},
+		Source: aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) { return source(), nil }),
+		Now:    now,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = sessions.Close() })
+	o.Sessions = sessions
+	if o.STS, err = virtualsts.New(virtualsts.Options{Identities: o.Identities, Sessions: sessions, Roles: map[string]virtualsts.Role{"source": {}}}); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // setup makes a harness. change may alter the options; answer is what AWS does
 // (nil: 200 and "answer").
 func setup(t *testing.T, change func(*Options), answer http.HandlerFunc) *harness {

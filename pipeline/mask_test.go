@@ -1,7 +1,6 @@
 package pipeline
 
 import (
-	"context"
 	"io"
 	"net/http"
 	"net/url"
@@ -10,31 +9,17 @@ import (
 	"testing/iotest"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-
-	"github.com/countersign-proxy/countersign/rolesession"
-	"github.com/countersign-proxy/countersign/virtualsts"
 )
 
 func TestErrorsOfAWSDoNotQuoteTheSessionToken(t *testing.T) {
 	const token = "IQoJb3JpZ2luX2VjEA+/real/session/token=="
 	status := http.StatusForbidden
 	h := setup(t, func(o *Options) {
-		sessions, err := rolesession.New(rolesession.Options{
-			Roles: map[string]rolesession.Role{"source": {}},
-			Source: aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
-				c := sourceKeys
-				c.SessionToken, c.AccountID = token, "123456789012"
-				return c, nil
-			}),
+		withSource(t, o, nil, func() aws.Credentials {
+			c := sourceKeys
+			c.SessionToken, c.AccountID = token, "123456789012"
+			return c
 		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { _ = sessions.Close() })
-		o.Sessions = sessions
-		if o.STS, err = virtualsts.New(virtualsts.Options{Identities: o.Identities, Sessions: sessions, Roles: map[string]virtualsts.Role{"source": {}}}); err != nil {
-			t.Fatal(err)
-		}
 	}, func(w http.ResponseWriter, r *http.Request) {
 		sent := r.Header.Get("X-Amz-Security-Token")
 		text := "<Error><Code>InvalidToken</Code><Token-0>" + sent + "</Token-0>" + url.QueryEscape(sent) + "</Error>"

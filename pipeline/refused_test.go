@@ -1,7 +1,6 @@
 package pipeline
 
 import (
-	"context"
 	"fmt"
 	"io"
 	"net/http"
@@ -12,9 +11,6 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-
-	"github.com/countersign-proxy/countersign/rolesession"
-	"github.com/countersign-proxy/countersign/virtualsts"
 )
 
 // What AWS says of the proxy's credentials is no matter of the client's, whose own are
@@ -52,23 +48,12 @@ func TestCredentialsThatAWSRefusesAreFetchedAgain(t *testing.T) {
 			var now, fetches atomic.Int64
 			now.Store(time.Now().UnixNano())
 			h := setup(t, func(o *Options) {
-				sessions, err := rolesession.New(rolesession.Options{
-					Roles: map[string]rolesession.Role{"source": {}}, Now: func() time.Time { return time.Unix(0, now.Load()) },
-					Source: aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
-						fetches.Add(1)
-						source := sourceKeys
-						source.AccountID = "123456789012"
-						return source, nil
-					}),
+				withSource(t, o, func() time.Time { return time.Unix(0, now.Load()) }, func() aws.Credentials {
+					fetches.Add(1)
+					c := sourceKeys
+					c.AccountID = "123456789012"
+					return c
 				})
-				if err != nil {
-					t.Fatal(err)
-				}
-				t.Cleanup(func() { _ = sessions.Close() })
-				o.Sessions = sessions
-				if o.STS, err = virtualsts.New(virtualsts.Options{Identities: o.Identities, Sessions: sessions, Roles: map[string]virtualsts.Role{"source": {}}}); err != nil {
-					t.Fatal(err)
-				}
 			}, func(w http.ResponseWriter, _ *http.Request) {
 				for name, values := range c.header {
 					w.Header()[name] = values
